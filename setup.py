@@ -1,0 +1,71 @@
+"""Which Cython module is built from which C files; everything else about the package stands in pyproject.toml."""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+EXTENSIONS: dict[str, list[str]] = {
+    "core.checksum": ["checksum"],
+    "core.context": ["mac"],
+    "core.digest": ["digest"],
+    "core.histogram": [],
+    "core.merkle": ["merkle"],
+    "core.quorum": [],
+    "core.ring": ["ring"],
+    "core.siblings": ["siblings"],
+    "core.vector_clock": ["vector_clock"],
+    "wire.buffer": [],
+    "wire.connection": ["frame"],
+    "wire.data_messages": [],
+    "storage.engine": [],
+    "storage.schema": [],
+    "storage.write_buffer": [],
+    "storage.log": ["group_commit"],
+    "storage.memory_engine": [],
+    "storage.lmdb_engine": [],
+    "storage.checkpoint": [],
+    "net.reactor": [],
+    "node.replica": [],
+    "node.coordinator": [],
+    "node.data_plane": [],
+    "load.generator": [],
+}
+
+# Python's own flags define NDEBUG; our assertions check what only a bug can break, and stay on.
+COMPILE = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-UNDEBUG", "-fno-strict-aliasing", "-pthread"]
+LINK = ["-pthread"]
+if os.environ.get("DYNAMO_FAST_WERROR"):
+    # Cython's generated code is not ours to lint: only what a reader can fix is an error.
+    COMPILE += ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-sign-compare",
+                "-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Wno-unreachable-code"]
+if os.environ.get("DYNAMO_FAST_SANITIZE"):
+    COMPILE += ["-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    LINK += ["-fsanitize=address,undefined"]
+
+
+def extension(module: str, c_names: list[str]) -> Extension:
+    return Extension(
+        f"dynamo_fast.{module}",
+        [f"dynamo_fast/{module.replace('.', '/')}.pyx"],
+        include_dirs=["_ext"],
+        depends=[f"_ext/{name}.{suffix}" for name in c_names for suffix in ("c", "h")],
+        extra_compile_args=COMPILE,
+        extra_link_args=LINK,
+    )
+
+
+modules = cythonize(
+    [extension(m, c) for m, c in EXTENSIONS.items() if Path(f"dynamo_fast/{m.replace('.', '/')}.pyx").exists()],
+    build_dir="build/cython",
+    nthreads=int(os.environ.get("DYNAMO_FAST_BUILD_THREADS", "0")),
+    compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
+                         "initializedcheck": False, "embedsignature": True,
+                         "linetrace": False},
+)
+for module in modules:
+    # Appended after cythonize, which would otherwise try to translate them.
+    module.sources += [f"_ext/{name}.c" for name in EXTENSIONS[module.name.removeprefix("dynamo_fast.")]]
+
+setup(ext_modules=modules)
