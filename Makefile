@@ -1,0 +1,116 @@
+# Everything a developer types. Each target makes what it needs, .venv included; a second call only does what changed.
+#
+# Needed beforehand: Python 3.11 or newer with its headers, a C compiler, make. `make fuzz` also wants clang,
+# `make compare` redis-server; .ci/run installs both where it may.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+PYTHON ?= $(shell .ci/pythons --default)
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+KILLS ?= 100
+FUZZ_SECONDS ?= 30
+DATA ?= data
+# More arguments for pytest: make test ARGS="-k ring -x"
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES := setup.py $(wildcard _ext/*.[ch]) $(shell find dynamo_fast -name '*.pyx' -o -name '*.pxd')
+
+.PHONY: help dev test check demo bench compare crash fuzz gate smoke clean build \
+	check-style check-types check-stubs check-warnings check-c check-docs
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+# ---- the virtual environment and the build -----------------------------------------------------------------------
+
+.venv/stamp-tools:
+	@test -n "$(PYTHON)"
+	$(PYTHON) -m venv .venv
+	$(PIP) install 'setuptools>=77' 'cython>=3.1,<4'
+	@touch $@
+
+.venv/stamp-build: .venv/stamp-tools $(SOURCES)
+	DYNAMO_FAST_BUILD_THREADS=$(JOBS) $(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
+	@touch $@
+
+.venv/stamp-run: .venv/stamp-build pyproject.toml
+	$(PIP) install --no-build-isolation -e .
+	@touch $@
+
+.venv/stamp-test: .venv/stamp-run
+	$(PIP) install --no-build-isolation -e '.[test]'
+	@touch $@
+
+.venv/stamp-check: .venv/stamp-test
+	$(PIP) install --no-build-isolation -e '.[dev]'
+	@touch $@
+
+build: .venv/stamp-build  ## compile the extension modules in place
+
+# ---- to use ------------------------------------------------------------------------------------------------------
+
+# In a terminal the shell's job control makes the cluster the foreground job, so that Ctrl-C reaches it alone: make
+# would otherwise die of the same Ctrl-C and report an error after a clean stop.
+dev: .venv/stamp-run  ## start a cluster of three nodes in this terminal; Ctrl-C stops it
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/dynamo-fast dev --data-dir $(DATA)
+
+demo: .venv/stamp-run  ## the Debian package index through a cluster that loses a node half way
+	@$(BIN)/python bench/demo.py
+
+# ---- to be sure --------------------------------------------------------------------------------------------------
+
+test: .venv/stamp-test  ## all tests (ARGS= goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: check-style check-types check-stubs check-warnings check-c check-docs  ## style, types, stubs, floors, C warnings, C tests
+	@echo "check: all passed"
+
+check-style: .venv/stamp-check
+	$(BIN)/ruff check .
+
+check-types: .venv/stamp-check
+	$(BIN)/mypy
+
+check-stubs: .venv/stamp-check
+	$(BIN)/python .ci/stubs.py
+
+# Into a directory of its own: the modules in place stay as the user's compiler made them.
+check-warnings: build/werror/stamp
+build/werror/stamp: .venv/stamp-build
+	DYNAMO_FAST_WERROR=1 $(BIN)/python setup.py -q build_ext --build-lib build/werror/lib --build-temp build/werror/temp -j$(JOBS)
+	@touch $@
+
+check-c:
+	@$(MAKE) --no-print-directory -f tests/c/Makefile -j$(JOBS)
+
+check-docs: .venv/stamp-check
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_docs.py
+
+crash: .venv/stamp-test  ## kill -9 under load, KILLS=100 times; every acknowledged write is looked for
+	@$(BIN)/python -m tests.live.crash --kills $(KILLS)
+
+fuzz: .venv/stamp-test  ## every decoder for FUZZ_SECONDS=30 seconds each, from mutations of golden messages
+	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+smoke:  ## build, import and one small cluster on each Python that is found
+	@.ci/smoke
+
+# ---- to be fast --------------------------------------------------------------------------------------------------
+
+bench: .venv/stamp-test  ## pytest-benchmark over every piece of the core
+	@$(BIN)/python -m pytest bench -o python_files='bench_*.py' --benchmark-only $(ARGS)
+
+compare: .venv/stamp-test  ## the same load against redis and against a cluster of three; writes build/compare.json
+	@$(BIN)/python -m bench.compare
+
+gate: .venv/stamp-test  ## instruction counts of the hot paths against the recorded ones (valgrind)
+	@$(BIN)/python -m bench.gate
+
+clean:  ## remove what was built, .venv included; the data of `make dev` stays
+	rm -rf build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find dynamo_fast tests bench -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
