@@ -59,7 +59,7 @@ dev: .venv/stamp-run  ## start a cluster of three nodes in this terminal; Ctrl-C
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/dynamo-fast dev --data-dir $(DATA)
 
 demo: .venv/stamp-run  ## the Debian package index through a cluster that loses a node half way
-	@$(BIN)/python bench/demo.py
+	@$(BIN)/python -m bench.demo
 
 # ---- to be sure --------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "dynamo_fast"
 FLOORS: list[set[str]] = [
     {"core"},
     {"wire"},
+    {"disk"},
     {"env"},
     {"storage", "net"},
     {"client", "node", "load"},
