@@ -1,0 +1,249 @@
+"""HELLO and CONTROL bodies: the messages in which nothing hurries, as msgpack maps with field names.
+
+A connection opens with HELLO. CONTROL requests and their replies are tagged unions (the tag is the field `op`); the frame's request id
+pairs them. A reply whose frame status is not OK carries UTF-8 text instead of a struct. Fields unknown to the reader are ignored and
+new fields have defaults, so that two versions can talk; an unknown `op` is an error that names the known ones.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from dynamo_fast.core.membership import Id16, Name, NodeEntry, Record
+from dynamo_fast.core.options import BucketSettings, ClusterDefaults
+
+MAGIC = "dynamo-fast"
+VERSION = 1  # the protocol version this code speaks
+GOSSIP_RECORDS_MAX = 256  # change records in one message; the next round brings the rest
+GOSSIP_IDS_MAX = 1 << 20
+KEYS_PAGE_MAX = 4096  # keys in one page
+
+BucketName = Annotated[bytes, msgspec.Meta(max_length=64)]
+StoreKey = Annotated[bytes, msgspec.Meta(max_length=24)]
+Ids = Annotated[list[Id16], msgspec.Meta(max_length=GOSSIP_IDS_MAX)]
+Records = Annotated[list[Record], msgspec.Meta(max_length=GOSSIP_RECORDS_MAX)]
+
+
+class ControlMessageError(ValueError):
+    """Bytes that are no such message; the text says what was wrong, for the peer to read."""
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """The first frame of whoever dialled. A node presents its cluster id, unless it knows of no cluster yet."""
+
+    magic: Literal["dynamo-fast"] = "dynamo-fast"
+    versions: Annotated[list[int], msgspec.Meta(min_length=1, max_length=64)]
+    role: Literal["client", "node"]
+    cluster_id: Id16 | None = None
+    node_id: Id16 | None = None
+    address: Name | None = None
+    software: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: the version both speak from here on, and who answers. `cluster_id` is None before a cluster is known."""
+
+    version: int
+    cluster_id: Id16 | None = None
+    node_id: Id16
+    software: str = ""
+
+
+# Requests
+
+
+class PlacementRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="placement"):
+    """All that a client needs to send each request straight to a home of its key."""
+
+
+class StatusRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):
+    """How this one node is."""
+
+
+class RingInfoRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="ring_info"):
+    """Who owns how much of the ring."""
+
+
+class GossipRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gossip"):
+    """One step of an exchange of histories: records the other lacks, ids wanted from it, and the sender's digest after that."""
+
+    digest: Id16
+    records: Records = []
+    wanted: Ids = []
+
+
+class BirthRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="birth"):
+    """A node that was started with `--bootstrap` asks the first of the list to make the cluster."""
+
+    member: NodeEntry
+    bootstrap: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class BucketSetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="bucket_set"):
+    """From now on the bucket has these settings, as a whole. The empty name is the default bucket."""
+
+    name: BucketName
+    settings: BucketSettings
+
+
+class BucketListRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="bucket_list"):
+    """Every bucket that was ever given settings."""
+
+
+class KeysPageRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="keys_page"):
+    """Keys of one bucket that this node holds in one partition, in order of store key, after `after` (empty: from the start)."""
+
+    partition: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    bucket: BucketName = b""
+    after: StoreKey = b""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=KEYS_PAGE_MAX)] = 1000
+
+
+# Replies
+
+
+class BucketEntry(msgspec.Struct, frozen=True, kw_only=True):
+    name: BucketName
+    settings: BucketSettings
+
+
+class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node refuses as too large, in bytes, so that a client can refuse first."""
+
+    key_bytes_max: int
+    value_bytes_max: int
+    frame_bytes_max: int
+
+
+class PlacementReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="placement"):
+    """`table` is, for each partition in turn, all `len(nodes)` node indices in preference order as u16 little-endian: the first
+    `replicas` are the homes, the rest the fallbacks. An index counts in `nodes`, which are sorted by id."""
+
+    number: int
+    name: int
+    digest: Id16
+    cluster_id: Id16
+    partitions: int
+    replicas: int
+    nodes: list[NodeEntry]
+    table: bytes
+    buckets: list[BucketEntry]
+    defaults: ClusterDefaults
+    limits: ClientLimits
+
+
+class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):
+    """`state`: waiting (knows of no cluster), starting (too few peers are up to serve), ready, read-only (its disk failed), draining.
+    `statistics` holds groups by name, each a map of figures whose names end in their unit."""
+
+    node_id: Id16
+    address: str
+    host: str
+    zone: str
+    state: Literal["waiting", "starting", "ready", "read-only", "draining"]
+    member: bool
+    software: str
+    uptime_s: float
+    cluster_id: Id16 | None
+    placement_number: int
+    placement_name: int
+    members: int
+    peers_up: list[Id16]
+    history_digest: Id16
+    statistics: dict[str, Any]
+
+
+class MemberShare(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one member owns: partitions as first home, partitions as any home, and the latter's share of all replicas."""
+
+    node: NodeEntry
+    partitions_first: int
+    partitions_owned: int
+    share: float
+    up: bool
+
+
+class RingInfoReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="ring_info"):
+    number: int
+    name: int
+    digest: Id16
+    partitions: int
+    replicas: int
+    members: list[MemberShare]
+
+
+class GossipReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gossip"):
+    """`digest` of the answering node's history; its `ids` when the digests differ; the `records` that were wanted."""
+
+    digest: Id16
+    ids: Ids = []
+    records: Records = []
+
+
+class BirthReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="birth"):
+    """Whom the birth still waits for; nobody once the cluster is born, and then `records` is its history."""
+
+    waiting_for: list[str] = []
+    records: Records = []
+
+
+class BucketSetReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="bucket_set"):
+    """The change is on this node's disk; gossip takes it to the others."""
+
+
+class BucketListReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="bucket_list"):
+    buckets: list[BucketEntry]
+    defaults: ClusterDefaults
+
+
+class KeysPageReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="keys_page"):
+    """`entries` are (store key, key), keys whose every sibling is a tombstone left out. `next` is the `after` of the next page: all
+    that this node holds up to and including it has been told. `done`: the partition ends here."""
+
+    entries: list[tuple[bytes, bytes]]
+    next: bytes
+    done: bool
+
+
+Request = (
+    PlacementRequest | StatusRequest | RingInfoRequest | GossipRequest | BirthRequest
+    | BucketSetRequest | BucketListRequest | KeysPageRequest
+)  # fmt: skip
+Reply = PlacementReply | StatusReply | RingInfoReply | GossipReply | BirthReply | BucketSetReply | BucketListReply | KeysPageReply
+
+T = TypeVar("T")
+_encoder = msgspec.msgpack.Encoder()
+_hello = msgspec.msgpack.Decoder(Hello)
+_hello_reply = msgspec.msgpack.Decoder(HelloReply)
+_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(message: Hello | HelloReply | Request | Reply) -> bytes:
+    """The body of a HELLO, HELLO_REPLY, CONTROL or CONTROL_REPLY frame."""
+    return _encoder.encode(message)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], what: str, body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ControlMessageError(f"not a {what}: {error}") from error
+
+
+def decode_hello(body: bytes) -> Hello:
+    return _decode(_hello, "hello", body)
+
+
+def decode_hello_reply(body: bytes) -> HelloReply:
+    return _decode(_hello_reply, "hello reply", body)
+
+
+def decode_request(body: bytes) -> Request:
+    return _decode(_request, "control request", body)
+
+
+def decode_reply(body: bytes) -> Reply:
+    return _decode(_reply, "control reply", body)

@@ -1,0 +1,106 @@
+"""HELLO and CONTROL bodies: round trips, bounds, and bytes that mean nothing."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamo_fast.core.membership import Leave, NodeEntry, make_record
+from dynamo_fast.core.options import BucketSettings, ClusterDefaults
+from dynamo_fast.wire import control_messages as control
+
+ID = bytes(range(16))
+NODE = NodeEntry(id=ID, address="127.0.0.1:7400", host="a", zone="z", weight=7)
+RECORD = make_record(Leave(node_id=ID), author=ID, time=1)
+LIMITS = control.ClientLimits(key_bytes_max=4096, value_bytes_max=1 << 20, frame_bytes_max=1 << 24)
+BUCKET = control.BucketEntry(name=b"cart", settings=BucketSettings(w=3, reconcile="last-write-wins"))
+
+REQUESTS: list[control.Request] = [
+    control.PlacementRequest(),
+    control.StatusRequest(),
+    control.RingInfoRequest(),
+    control.GossipRequest(digest=ID, records=[RECORD], wanted=[ID]),
+    control.BirthRequest(member=NODE, bootstrap=["a:1", "b:2"]),
+    control.BucketSetRequest(name=b"cart", settings=BucketSettings(strict=True)),
+    control.BucketListRequest(),
+    control.KeysPageRequest(partition=5, bucket=b"cart", after=b"x" * 24, limit=10),
+]
+REPLIES: list[control.Reply] = [
+    control.PlacementReply(number=1, name=1 << 33, digest=ID, cluster_id=ID, partitions=2, replicas=1, nodes=[NODE],
+                           table=bytes(4), buckets=[BUCKET], defaults=ClusterDefaults(), limits=LIMITS),
+    control.StatusReply(node_id=ID, address="a:1", host="a", zone="", state="ready", member=True, software="0", uptime_s=1.5,
+                        cluster_id=ID, placement_number=1, placement_name=1, members=1, peers_up=[ID], history_digest=ID,
+                        statistics={"engine": {"keys": 3}}),
+    control.RingInfoReply(number=1, name=1, digest=ID, partitions=2, replicas=1,
+                          members=[control.MemberShare(node=NODE, partitions_first=2, partitions_owned=2, share=1.0, up=True)]),
+    control.GossipReply(digest=ID, ids=[ID], records=[RECORD]),
+    control.BirthReply(waiting_for=["b:2"], records=[RECORD]),
+    control.BucketSetReply(),
+    control.BucketListReply(buckets=[BUCKET], defaults=ClusterDefaults()),
+    control.KeysPageReply(entries=[(b"s" * 24, b"key")], next=b"s" * 24, done=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: type(one).__name__)
+def test_requests_come_back_as_they_went(request_: control.Request) -> None:
+    assert control.decode_request(control.encode(request_)) == request_
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda one: type(one).__name__)
+def test_replies_come_back_as_they_went(reply: control.Reply) -> None:
+    assert control.decode_reply(control.encode(reply)) == reply
+
+
+def test_hello_comes_back_as_it_went_and_ignores_what_it_does_not_know() -> None:
+    hello = control.Hello(versions=[1], role="node", cluster_id=ID, node_id=ID, address="a:1", software="x")
+    assert control.decode_hello(control.encode(hello)) == hello
+    newer = msgspec.msgpack.encode({"magic": "dynamo-fast", "versions": [1, 2], "role": "client", "compression": ["zstd"]})
+    assert control.decode_hello(newer) == control.Hello(versions=[1, 2], role="client")
+    reply = control.HelloReply(version=1, node_id=ID)
+    assert control.decode_hello_reply(control.encode(reply)) == reply
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"op": "placement2"}, "placement2"),
+        ({}, "op"),
+        ({"op": "keys_page", "partition": -1}, "partition"),
+        ({"op": "keys_page", "partition": 0, "limit": 0}, "limit"),
+        ({"op": "bucket_set", "name": b"x" * 65, "settings": {}}, "name"),
+        ({"op": "gossip", "digest": b"short"}, "digest"),
+    ],
+)
+def test_a_request_out_of_bounds_is_refused_and_the_field_named(fields: dict, said: str) -> None:
+    with pytest.raises(control.ControlMessageError, match=said):
+        control.decode_request(msgspec.msgpack.encode(fields))
+
+
+def test_a_foreign_magic_is_refused() -> None:
+    with pytest.raises(control.ControlMessageError, match="magic"):
+        control.decode_hello(msgspec.msgpack.encode({"magic": "redis", "versions": [1], "role": "client"}))
+
+
+@pytest.mark.parametrize("message", [*REQUESTS, *REPLIES], ids=lambda one: type(one).__name__)
+def test_a_message_cut_at_any_byte_is_refused(message: control.Request | control.Reply) -> None:
+    body = control.encode(message)
+    for cut in range(len(body)):
+        for decode in (control.decode_request, control.decode_reply, control.decode_hello, control.decode_hello_reply):
+            with pytest.raises(control.ControlMessageError):
+                decode(body[:cut])
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_a_typed_error(body: bytes) -> None:
+    for decode in (control.decode_request, control.decode_reply, control.decode_hello, control.decode_hello_reply):
+        try:
+            decode(body)
+        except control.ControlMessageError:
+            continue
+
+
+def test_a_nesting_bomb_is_refused() -> None:
+    bomb = b"\x82\xa2op\xa6status\xaastatistics" + b"\x91" * 1_000_000
+    for decode in (control.decode_request, control.decode_reply):
+        with pytest.raises(control.ControlMessageError):
+            decode(bomb)
