@@ -30,7 +30,14 @@ EXTENSIONS: dict[str, list[str]] = {
     "node.replica": [],
     "node.coordinator": [],
     "node.data_plane": [],
+    "load.draw": [],
+    "load.dynamo": [],
     "load.generator": [],
+    "load.keys": [],
+    "load.lane": [],
+    "load.protocol": [],
+    "load.resp": [],
+    "load.score": [],
 }
 
 # Python's own flags define NDEBUG; our assertions check what only a bug can break, and stay on.

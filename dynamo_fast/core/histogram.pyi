@@ -1,5 +1,6 @@
-from typing import TypedDict, final
+from typing import TypedDict, final, type_check_only
 
+@type_check_only
 class Summary(TypedDict):
     count: int
     mean: float
@@ -11,7 +12,7 @@ class Summary(TypedDict):
 
 @final
 class Histogram:
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Histogram: ...
     def record(self, value: int) -> None: ...
     @property
     def count(self) -> int: ...
