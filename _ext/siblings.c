@@ -1,0 +1,323 @@
+/* Objects: checking and merging packed siblings. A merge is one walk along two sorted clocks, with the siblings of each
+ * actor met as the walk passes it. */
+#include "siblings.h"
+
+/* <0, 0, >0 by (timestamp, actor's place in a clock, counter): what last-write-wins goes by. */
+static inline int event_compare(uint64_t a_timestamp, uint32_t a_actor, uint64_t a_counter, uint64_t b_timestamp,
+                                uint32_t b_actor, uint64_t b_counter)
+{
+    if (a_timestamp != b_timestamp)
+        return a_timestamp < b_timestamp ? -1 : 1;
+    if (a_actor != b_actor)
+        return a_actor < b_actor ? -1 : 1;
+    return a_counter < b_counter ? -1 : a_counter > b_counter;
+}
+
+/* 1 when no event that the clock shows is newer than the sibling. */
+static int sibling_is_newest(const uint8_t *sibling, const uint8_t *entries, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++, entries += CLOCK_ENTRY_BYTES)
+        if (event_compare(sibling_timestamp(sibling), sibling_actor(sibling), sibling_counter(sibling),
+                          clock_timestamp(entries), i, clock_counter(entries)) < 0)
+            return 0;
+    return 1;
+}
+
+const char *object_error(int code)
+{
+    switch (code) {
+    case OBJECT_OK: return "a valid object";
+    case OBJECT_TOO_SHORT: return "object ends before what it announces";
+    case OBJECT_UNKNOWN_FORMAT: return "object has an unknown format number or reserved bytes in use";
+    case OBJECT_BAD_CLOCK: return "object's clock is unsorted, has an actor twice, or numbers out of range";
+    case OBJECT_BAD_SIBLING: return "sibling has reserved bits in use, or is a tombstone with a value";
+    case OBJECT_BAD_DOT: return "sibling's dot is outside the clock, unsorted or double";
+    case OBJECT_TRAILING_BYTES: return "object has more bytes than it announces";
+    case OBJECT_SUPERSEDED: return "a last-write-wins sibling stands beside a newer event";
+    case OBJECT_CLOCK_FULL: return "clock is full";
+    case OBJECT_TOO_MANY_SIBLINGS: return "too many siblings";
+    case OBJECT_NO_ROOM: return "no room for the resulting object";
+    default: return "unknown error";
+    }
+}
+
+static int sibling_check(const uint8_t *sibling, const uint8_t *entries, uint32_t count, const uint8_t *previous)
+{
+    if (sibling[7] != 0 || (sibling_flags(sibling) & ~(SIBLING_TOMBSTONE | SIBLING_LAST_WRITE_WINS)) != 0 ||
+        sibling_timestamp(sibling) > CLOCK_NUMBER_MAX)
+        return OBJECT_BAD_SIBLING;
+    if ((sibling_flags(sibling) & SIBLING_TOMBSTONE) && sibling_value_bytes(sibling) != 0)
+        return OBJECT_BAD_SIBLING;
+    const uint32_t actor = sibling_actor(sibling);
+    const uint64_t counter = sibling_counter(sibling);
+    if (actor >= count || counter == 0 || counter > clock_counter(clock_entry(entries, actor)))
+        return OBJECT_BAD_DOT;
+    if (previous && (actor < sibling_actor(previous) ||
+                     (actor == sibling_actor(previous) && counter <= sibling_counter(previous))))
+        return OBJECT_BAD_DOT;
+    return OBJECT_OK;
+}
+
+int object_check(const uint8_t *object, size_t n)
+{
+    if (n < OBJECT_HEADER_BYTES)
+        return OBJECT_TOO_SHORT;
+    if (object[0] != OBJECT_FORMAT || object[1] != 0 || load_u16(object + 6) != 0)
+        return OBJECT_UNKNOWN_FORMAT;
+    const uint32_t count = object_clock_count(object);
+    const uint8_t *entries = object_clock(object), *previous = NULL, *winner = NULL;
+    size_t offset = object_siblings_offset(object);
+    if (n < offset)
+        return OBJECT_TOO_SHORT;
+    if (!clock_check(entries, count))
+        return OBJECT_BAD_CLOCK;
+    for (uint32_t left = object_sibling_count(object); left > 0; left--) {
+        const uint8_t *sibling = object + offset;
+        if (n - offset < SIBLING_HEADER_BYTES || n - offset - SIBLING_HEADER_BYTES < sibling_value_bytes(sibling))
+            return OBJECT_TOO_SHORT;
+        const int code = sibling_check(sibling, entries, count, previous);
+        if (code < 0)
+            return code;
+        if (sibling_flags(sibling) & SIBLING_LAST_WRITE_WINS) {
+            if (winner || !sibling_is_newest(sibling, entries, count))
+                return OBJECT_SUPERSEDED;
+            winner = sibling;
+        }
+        previous = sibling;
+        offset += sibling_bytes(sibling);
+    }
+    return offset == n ? OBJECT_OK : OBJECT_TRAILING_BYTES;
+}
+
+/* Of two siblings with one dot, which no honest pair of nodes can hold with different contents: a total order of the
+ * contents all the same, so that even then all replicas end with the same bytes. */
+static int content_compare(const uint8_t *a, const uint8_t *b)
+{
+    if (sibling_timestamp(a) != sibling_timestamp(b))
+        return sibling_timestamp(a) < sibling_timestamp(b) ? -1 : 1;
+    if (sibling_flags(a) != sibling_flags(b))
+        return sibling_flags(a) < sibling_flags(b) ? -1 : 1;
+    if (sibling_value_bytes(a) != sibling_value_bytes(b))
+        return sibling_value_bytes(a) < sibling_value_bytes(b) ? -1 : 1;
+    return memcmp(a + 24, b + 24, 16 + (size_t)sibling_value_bytes(a));
+}
+
+/* Passes the siblings of one actor (a_actor, b_actor in the two clocks, whose counters are a_counter >= b_counter). 1
+ * when a holds already what a merge would leave of them. */
+static int actor_dominates(SiblingCursor *a, uint32_t a_actor, SiblingCursor *b, uint32_t b_actor, uint64_t b_counter)
+{
+    for (; sibling_cursor_on(a, a_actor); sibling_cursor_next(a)) {
+        const uint64_t counter = sibling_counter(a->sibling);
+        while (sibling_cursor_on(b, b_actor) && sibling_counter(b->sibling) < counter)
+            sibling_cursor_next(b);
+        if (sibling_cursor_on(b, b_actor) && sibling_counter(b->sibling) == counter) {
+            if (content_compare(a->sibling, b->sibling) < 0)
+                return 0;
+            sibling_cursor_next(b);
+        } else if (counter <= b_counter) {
+            return 0; /* b has seen it superseded */
+        }
+    }
+    while (sibling_cursor_on(b, b_actor))
+        sibling_cursor_next(b);
+    return 1;
+}
+
+/* 1 when a merge of both would be a's bytes: what replication meets nearly always. */
+static int object_dominates(const uint8_t *a, const uint8_t *b)
+{
+    const uint32_t a_count = object_clock_count(a), b_count = object_clock_count(b);
+    if (a_count < b_count)
+        return 0;
+    const uint8_t *a_entry = object_clock(a), *b_entry = object_clock(b);
+    SiblingCursor a_siblings = sibling_cursor(a), b_siblings = sibling_cursor(b);
+    uint32_t j = 0;
+    for (uint32_t i = 0; i < a_count; i++, a_entry += CLOCK_ENTRY_BYTES) {
+        const int order = j < b_count ? clock_entry_compare(a_entry, b_entry) : -1;
+        if (order > 0)
+            return 0;
+        if (order < 0) {
+            while (sibling_cursor_on(&a_siblings, i))
+                sibling_cursor_next(&a_siblings);
+            continue;
+        }
+        if (!clock_entry_covers(a_entry, b_entry) ||
+            !actor_dominates(&a_siblings, i, &b_siblings, j, clock_counter(b_entry)))
+            return 0;
+        b_entry += CLOCK_ENTRY_BYTES;
+        j++;
+    }
+    return j == b_count;
+}
+
+uint32_t object_entries_room(size_t out_max, uint32_t limit)
+{
+    if (out_max < OBJECT_HEADER_BYTES)
+        return 0;
+    const size_t room = (out_max - OBJECT_HEADER_BYTES) / CLOCK_ENTRY_BYTES;
+    return room < limit ? (uint32_t)room : limit;
+}
+
+ObjectWriter object_writer(uint8_t *out, size_t out_max, uint32_t clock_count)
+{
+    store_u32(out, OBJECT_FORMAT | clock_count << 16);
+    store_u32(out + 4, 0);
+    return (ObjectWriter){out + object_siblings_offset(out), out + out_max, 0, 0};
+}
+
+int object_writer_copy(ObjectWriter *writer, const uint8_t *sibling, uint32_t actor)
+{
+    const size_t bytes = sibling_bytes(sibling);
+    if ((size_t)(writer->end - writer->at) < bytes)
+        return 0;
+    memcpy(writer->at, sibling, bytes);
+    store_u16(writer->at + 4, (uint16_t)actor);
+    writer->at += bytes;
+    writer->siblings++;
+    writer->has_last_write_wins |= (sibling_flags(sibling) & SIBLING_LAST_WRITE_WINS) != 0;
+    return 1;
+}
+
+/* Last-write-wins siblings that are not the newest event yield: closes the gaps they leave. */
+static void writer_drop_superseded(ObjectWriter *writer, uint8_t *object)
+{
+    const uint8_t *entries = object_clock(object), *end = writer->at, *winner = NULL;
+    const uint32_t count = object_clock_count(object);
+    uint8_t *to = object + object_siblings_offset(object);
+    for (const uint8_t *from = to; from < end; from += sibling_bytes(from))
+        if ((sibling_flags(from) & SIBLING_LAST_WRITE_WINS) && sibling_is_newest(from, entries, count) &&
+            (!winner || event_compare(sibling_timestamp(winner), sibling_actor(winner), sibling_counter(winner),
+                                      sibling_timestamp(from), sibling_actor(from), sibling_counter(from)) < 0))
+            winner = from;
+    for (const uint8_t *from = to; from < end;) {
+        const size_t bytes = sibling_bytes(from);
+        if ((sibling_flags(from) & SIBLING_LAST_WRITE_WINS) && from != winner) {
+            writer->siblings--;
+        } else {
+            memmove(to, from, bytes);
+            to += bytes;
+        }
+        from += bytes;
+    }
+    writer->at = to;
+}
+
+int object_writer_finish(ObjectWriter *writer, uint8_t *out, uint32_t siblings_max, size_t *out_n)
+{
+    if (writer->has_last_write_wins)
+        writer_drop_superseded(writer, out);
+    if (writer->siblings > siblings_max)
+        return OBJECT_TOO_MANY_SIBLINGS;
+    store_u16(out + 4, (uint16_t)writer->siblings);
+    *out_n = (size_t)(writer->at - out);
+    return OBJECT_OK;
+}
+
+/* Merges the siblings of one actor: each side's cursor stands on its first one of that actor, or elsewhere if it has
+ * none; a counter is 0 where the clock has no such actor. */
+static int merge_actor(ObjectWriter *out, uint32_t actor, SiblingCursor *a, uint32_t a_actor, uint64_t a_counter, SiblingCursor *b,
+                       uint32_t b_actor, uint64_t b_counter)
+{
+    for (;;) {
+        const int a_on = a_counter && sibling_cursor_on(a, a_actor), b_on = b_counter && sibling_cursor_on(b, b_actor);
+        if (!a_on && !b_on)
+            return 1;
+        const uint64_t at_a = a_on ? sibling_counter(a->sibling) : UINT64_MAX;
+        const uint64_t at_b = b_on ? sibling_counter(b->sibling) : UINT64_MAX;
+        const uint8_t *kept = NULL;
+        if (at_a == at_b)
+            kept = content_compare(a->sibling, b->sibling) < 0 ? b->sibling : a->sibling;
+        else if (at_a < at_b)
+            kept = at_a > b_counter ? a->sibling : NULL;
+        else
+            kept = at_b > a_counter ? b->sibling : NULL;
+        if (kept && !object_writer_copy(out, kept, actor))
+            return 0;
+        if (at_a <= at_b)
+            sibling_cursor_next(a);
+        if (at_b <= at_a)
+            sibling_cursor_next(b);
+    }
+}
+
+static int merge_slowly(const uint8_t *a, const uint8_t *b, uint8_t *out, size_t out_max, size_t *out_n)
+{
+    const uint32_t a_count = object_clock_count(a), b_count = object_clock_count(b);
+    const uint32_t room = object_entries_room(out_max, CLOCK_ENTRIES_MAX);
+    const int count = clock_merge(object_clock(a), a_count, object_clock(b), b_count, out + OBJECT_HEADER_BYTES, room);
+    if (count < 0)
+        return room == CLOCK_ENTRIES_MAX ? OBJECT_CLOCK_FULL : OBJECT_NO_ROOM;
+    ObjectWriter writer = object_writer(out, out_max, (uint32_t)count);
+    SiblingCursor a_siblings = sibling_cursor(a), b_siblings = sibling_cursor(b);
+    uint32_t i = 0, j = 0;
+    for (uint32_t actor = 0; actor < (uint32_t)count; actor++) {
+        const uint8_t *entry = clock_entry(object_clock(out), actor);
+        const uint8_t *in_a = i < a_count ? clock_entry(object_clock(a), i) : NULL;
+        const uint8_t *in_b = j < b_count ? clock_entry(object_clock(b), j) : NULL;
+        const uint64_t a_counter = in_a && clock_entry_compare(in_a, entry) == 0 ? clock_counter(in_a) : 0;
+        const uint64_t b_counter = in_b && clock_entry_compare(in_b, entry) == 0 ? clock_counter(in_b) : 0;
+        if (!merge_actor(&writer, actor, &a_siblings, i, a_counter, &b_siblings, j, b_counter))
+            return OBJECT_NO_ROOM;
+        i += a_counter != 0;
+        j += b_counter != 0;
+    }
+    return object_writer_finish(&writer, out, OBJECT_SIBLINGS_MAX, out_n);
+}
+
+int object_merge(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uint8_t *out, size_t out_max,
+                 size_t *out_n)
+{
+    if (a_n == b_n && (a_n == 0 || memcmp(a, b, a_n) == 0))
+        return 3;
+    if (b_n == 0)
+        return 1;
+    if (a_n == 0)
+        return 2;
+    if (object_dominates(a, b))
+        return 1;
+    if (object_dominates(b, a))
+        return 2;
+    return merge_slowly(a, b, out, out_max, out_n);
+}
+
+uint64_t object_counter(const uint8_t *object, size_t n, const uint8_t *node, uint64_t epoch)
+{
+    if (n == 0)
+        return 0;
+    const uint8_t *entry = clock_find(object_clock(object), object_clock_count(object), node, epoch);
+    return entry ? clock_counter(entry) : 0;
+}
+
+int object_has_request(const uint8_t *object, size_t n, const uint8_t *request_id)
+{
+    if (n == 0 || (load_u64(request_id) | load_u64(request_id + 8)) == 0)
+        return 0;
+    for (SiblingCursor c = sibling_cursor(object); c.left > 0; sibling_cursor_next(&c))
+        if (memcmp(sibling_request(c.sibling), request_id, 16) == 0)
+            return 1;
+    return 0;
+}
+
+int object_next(const uint8_t *object, size_t n, size_t *offset, SiblingView *view)
+{
+    if (n == 0)
+        return 0;
+    if (*offset == 0)
+        *offset = object_siblings_offset(object);
+    if (*offset >= n)
+        return 0;
+    const uint8_t *sibling = object + *offset;
+    const uint8_t *entry = clock_entry(object_clock(object), sibling_actor(sibling));
+    *view = (SiblingView){
+        .node = entry,
+        .epoch = clock_epoch(entry),
+        .counter = sibling_counter(sibling),
+        .timestamp_ms = sibling_timestamp(sibling),
+        .request_id = sibling_request(sibling),
+        .value = sibling_value(sibling),
+        .value_n = sibling_value_bytes(sibling),
+        .flags = sibling_flags(sibling),
+    };
+    *offset += sibling_bytes(sibling);
+    return 1;
+}

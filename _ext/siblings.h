@@ -1,0 +1,152 @@
+/* Objects: the concurrent versions of one key, packed, with one clock that covers all they have seen (paper 4.4).
+ *
+ * An object goes from socket to disk as these bytes, little-endian, and is never decoded on the way:
+ *     0 u8 format = 1 | 1 u8 zero | 2 u16 clock_count | 4 u16 sibling_count | 6 u16 zero
+ *     8 clock entries, 40 bytes each (vector_clock.h)
+ *     then the siblings, sorted by dot, each:
+ *         0 u32 value_bytes | 4 u16 actor (index in the clock) | 6 u8 flags | 7 u8 zero
+ *         8 u64 counter | 16 u64 timestamp_ms | 24 request_id[16] | 40 value
+ * A sibling's dot (actor, counter) names the one event that made it. Equal contents are equal bytes.
+ *
+ * Why dots: a vector per object alone loses or multiplies siblings when clients interleave at one coordinator. A merge
+ * keeps a sibling that both sides hold or that the other side's clock does not cover, and nothing else: so it is
+ * associative, commutative and idempotent, and hints, repair, retries and transfers may all simply merge.
+ *
+ * Last-write-wins is a flag of the sibling, not of the object: a flagged sibling yields to any newer event, by
+ * (timestamp, dot), that its object's clock shows; an unflagged one yields only to a write that had seen it. What
+ * survives is thus a function of the set of events seen, whatever the order of merges and even when a bucket's setting
+ * changes in mid-life. It needs timestamps that do not go back along causality, which object_put (put.h) sees to.
+ *
+ * All functions are pure: no memory of their own, no globals; out overlaps no argument. */
+#ifndef DYNAMO_FAST_SIBLINGS_H
+#define DYNAMO_FAST_SIBLINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vector_clock.h"
+
+enum {
+    OBJECT_FORMAT = 1,
+    OBJECT_HEADER_BYTES = 8,
+    SIBLING_HEADER_BYTES = 40,
+    OBJECT_SIBLINGS_MAX = 65535, /* what the count's 16 bits carry; puts stop earlier (put.h) */
+};
+
+enum { SIBLING_TOMBSTONE = 1, SIBLING_LAST_WRITE_WINS = 2 };
+
+enum {
+    OBJECT_OK = 0,
+    OBJECT_TOO_SHORT = -1,         /* the bytes end before what they announce */
+    OBJECT_UNKNOWN_FORMAT = -2,    /* format number or reserved bytes are not ours */
+    OBJECT_BAD_CLOCK = -3,         /* unsorted, double or out-of-range entries */
+    OBJECT_BAD_SIBLING = -4,       /* reserved bits, or a tombstone with a value */
+    OBJECT_BAD_DOT = -5,           /* outside the clock, unsorted or double */
+    OBJECT_TRAILING_BYTES = -6,    /* more bytes than announced */
+    OBJECT_SUPERSEDED = -7,        /* a last-write-wins sibling that should have yielded */
+    OBJECT_CLOCK_FULL = -8,        /* more entries, or a higher counter or timestamp, than the limit */
+    OBJECT_TOO_MANY_SIBLINGS = -9, /* more than the limit */
+    OBJECT_NO_ROOM = -10,          /* out is too small */
+};
+
+/* What a code says, as a sentence without a full stop. */
+const char *object_error(int code);
+
+static inline uint32_t object_clock_count(const uint8_t *object) { return load_u16(object + 2); }
+static inline uint32_t object_sibling_count(const uint8_t *object) { return load_u16(object + 4); }
+static inline const uint8_t *object_clock(const uint8_t *object) { return object + OBJECT_HEADER_BYTES; }
+static inline size_t object_siblings_offset(const uint8_t *object)
+{
+    return OBJECT_HEADER_BYTES + CLOCK_ENTRY_BYTES * (size_t)object_clock_count(object);
+}
+
+/* Fields of one packed sibling. */
+static inline uint32_t sibling_value_bytes(const uint8_t *sibling) { return load_u32(sibling); }
+static inline uint32_t sibling_actor(const uint8_t *sibling) { return load_u16(sibling + 4); }
+static inline uint8_t sibling_flags(const uint8_t *sibling) { return sibling[6]; }
+static inline uint64_t sibling_counter(const uint8_t *sibling) { return load_u64(sibling + 8); }
+static inline uint64_t sibling_timestamp(const uint8_t *sibling) { return load_u64(sibling + 16); }
+static inline const uint8_t *sibling_request(const uint8_t *sibling) { return sibling + 24; }
+static inline const uint8_t *sibling_value(const uint8_t *sibling) { return sibling + SIBLING_HEADER_BYTES; }
+static inline size_t sibling_bytes(const uint8_t *sibling)
+{
+    return SIBLING_HEADER_BYTES + (size_t)sibling_value_bytes(sibling);
+}
+
+/* A walk over an object's siblings in the order of their dots. */
+typedef struct {
+    const uint8_t *sibling; /* the next one */
+    uint32_t left;
+} SiblingCursor;
+
+static inline SiblingCursor sibling_cursor(const uint8_t *object)
+{
+    return (SiblingCursor){object + object_siblings_offset(object), object_sibling_count(object)};
+}
+
+/* 1 when the walk stands on a sibling of this actor (an index in the object's own clock). */
+static inline int sibling_cursor_on(const SiblingCursor *cursor, uint32_t actor)
+{
+    return cursor->left > 0 && sibling_actor(cursor->sibling) == actor;
+}
+
+static inline void sibling_cursor_next(SiblingCursor *cursor)
+{
+    cursor->sibling += sibling_bytes(cursor->sibling);
+    cursor->left--;
+}
+
+/* An object being written: its clock stands already, siblings are added in the order of their dots. */
+typedef struct {
+    uint8_t *at;
+    const uint8_t *end;
+    uint32_t siblings;
+    int has_last_write_wins;
+} ObjectWriter;
+
+/* Writes header and clock length into out, in which count entries stand already; siblings may follow. */
+ObjectWriter object_writer(uint8_t *out, size_t out_max, uint32_t clock_count);
+
+/* Adds a copy of a sibling under another actor index. 1, or 0 when there is no room. */
+int object_writer_copy(ObjectWriter *writer, const uint8_t *sibling, uint32_t actor);
+
+/* Lets last-write-wins siblings yield, completes the header: 0 and *out_n, or OBJECT_TOO_MANY_SIBLINGS. */
+int object_writer_finish(ObjectWriter *writer, uint8_t *out, uint32_t siblings_max, size_t *out_n);
+
+/* How many clock entries fit an object of out_max bytes, at most limit. */
+uint32_t object_entries_room(size_t out_max, uint32_t limit);
+
+/* 0 when these bytes, from anybody, are a valid object in its one canonical form, else the code of what is wrong.
+ * Looks at every byte that is not a node, an epoch, a request id or a value; allocates nothing. All other functions
+ * take checked objects only. Cost: one step per entry and sibling. */
+int object_check(const uint8_t *object, size_t n);
+
+/* Joins two versions of one key. 1: the result is a's bytes; 2: it is b's; 3: both are the same bytes; out is
+ * untouched in these. 0: written to out (a_n + b_n bytes always suffice), *out_n its length. Below 0: OBJECT_CLOCK_FULL
+ * or OBJECT_TOO_MANY_SIBLINGS, which only a peer that lies can bring about, or OBJECT_NO_ROOM. No bytes (n = 0) are an
+ * absent version. Cost: one memcmp when equal, one walk over entries and siblings when one side knows it all. */
+int object_merge(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uint8_t *out, size_t out_max,
+                 size_t *out_n);
+
+/* The actor's counter in the object's clock, 0 if it has none. n = 0 is an absent version, here and below. */
+uint64_t object_counter(const uint8_t *object, size_t n, const uint8_t *node, uint64_t epoch);
+
+/* 1 when a sibling was made by this request (16 bytes, not all zero). */
+int object_has_request(const uint8_t *object, size_t n, const uint8_t *request_id);
+
+/* One sibling, pointing into its object. */
+typedef struct {
+    const uint8_t *node;       /* 16 bytes; node, epoch and counter are the dot */
+    uint64_t epoch;
+    uint64_t counter;
+    uint64_t timestamp_ms;
+    const uint8_t *request_id; /* 16 bytes */
+    const uint8_t *value;
+    uint32_t value_n;
+    uint8_t flags;             /* SIBLING_* */
+} SiblingView;
+
+/* The next sibling: start with *offset = 0; 1 = *view is filled, 0 = there are no more. */
+int object_next(const uint8_t *object, size_t n, size_t *offset, SiblingView *view);
+
+#endif

@@ -1,0 +1,75 @@
+"""Contexts: the clock that a get hands out and a put hands back, sealed for one cluster and one key (_ext/mac.h).
+
+The context of one key used on another would silently cover unseen writes, so whatever was altered, or was sealed for
+another cluster, key or secret, is refused as a whole.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from dynamo_fast.core.vector_clock cimport VectorClock, clock_from_entries
+
+cdef extern from "mac.h" nogil:
+    uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n)
+    size_t c_context_bytes "context_bytes"(uint32_t count)
+    void c_context_seal "context_seal"(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position,
+                                       const uint8_t *entries, uint32_t count, uint8_t *out)
+    int c_context_open "context_open"(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position,
+                                      const uint8_t *context, size_t n, const uint8_t **entries, uint32_t *count)
+
+
+cdef uint64_t siphash(const uint8_t *key16, const uint8_t *data, size_t n) noexcept nogil:
+    return mac_siphash(key16, data, n)
+
+
+cdef size_t context_bytes(uint32_t count) noexcept nogil:
+    return c_context_bytes(count)
+
+
+cdef void context_seal(const uint8_t *mac_key16, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
+                       uint32_t count, uint8_t *out) noexcept nogil:
+    c_context_seal(mac_key16, cluster_id, position, entries, count, out)
+
+
+cdef int context_open(const uint8_t *mac_key16, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *context,
+                      size_t n, const uint8_t **entries, uint32_t *count) noexcept nogil:
+    return c_context_open(mac_key16, cluster_id, position, context, n, entries, count)
+
+
+class BadContext(ValueError):
+    """A context that was altered, or sealed for another cluster, key or secret."""
+
+
+def seal_context(mac_key, cluster_id, position, VectorClock clock not None):
+    """The context of `clock` for the key at `position` (its 16 bytes of MD5); ``mac_key`` and ``cluster_id`` are 16 bytes."""
+    cdef bytes context = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>c_context_bytes(clock.count))
+    c_context_seal(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position), clock.entries, clock.count,
+                   <uint8_t *>PyBytes_AS_STRING(context))
+    return context
+
+
+def open_context(mac_key, cluster_id, position, bytes context not None):
+    """The clock inside a context sealed by `seal_context` with the same three; `BadContext` for anything else."""
+    cdef const uint8_t *entries
+    cdef uint32_t count
+    if c_context_open(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position),
+                      <const uint8_t *>PyBytes_AS_STRING(context), <size_t>PyBytes_GET_SIZE(context), &entries, &count) < 0:
+        raise BadContext("bad context: altered, or given by another key or cluster; read the key again")
+    return clock_from_entries(entries, count)
+
+
+def _siphash(key, const uint8_t[::1] data not None):
+    """SipHash-2-4 of ``data`` under a key of 16 bytes, a 64-bit number (Aumasson and Bernstein, 2012)."""
+    return mac_siphash(sixteen_bytes(key), &data[0] if data.shape[0] else NULL, <size_t>data.shape[0])
+
+
+# Inside Cython the name belongs to the C function; Python sees this one under it.
+_siphash.__name__ = _siphash.__qualname__ = "siphash"
+globals()["siphash"] = _siphash
+
+
+cdef const uint8_t *sixteen_bytes(value) except NULL:
+    # Into the object itself, which the caller keeps alive.
+    if not isinstance(value, bytes) or PyBytes_GET_SIZE(value) != 16:
+        raise ValueError("MAC keys, cluster ids and positions are 16 bytes")
+    return <const uint8_t *>PyBytes_AS_STRING(value)
