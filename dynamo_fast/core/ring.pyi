@@ -1,9 +1,9 @@
 from collections.abc import Sequence
-from typing import final
+from typing import Self, final
 
 @final
 class Ring:
-    def __init__(self, partitions: int, replicas: int, preference_lists: Sequence[Sequence[int]]) -> None: ...
+    def __new__(cls, partitions: int, replicas: int, preference_lists: Sequence[Sequence[int]]) -> Self: ...
     @property
     def partitions(self) -> int: ...
     @property
