@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
     {"client", "node", "load"},
     {"admin", "testing"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(FLOORS) for name in names}
 
