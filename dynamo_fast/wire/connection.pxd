@@ -1,0 +1,58 @@
+"""One connection as bytes in, frames out, and the reverse; see connection.pyx."""
+
+cimport cython
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from dynamo_fast.wire.buffer cimport Buffer
+from dynamo_fast.wire.frame cimport FrameHeader
+
+
+@cython.final
+cdef class Outbox:
+    """The connections that have something to send (or to close) since the reactor last looked."""
+
+    cdef list connections
+    cdef readonly unsigned long long turn   # number of the reactor's pass under way
+
+    cdef int add(self, Connection connection) except -1     # once; a connection that is in it already stays where it is
+    cdef list drain(self)                   # all of them, and empties it
+    cdef int begin_pass(self) except -1     # what is appended from here on can be rolled back
+    cdef int roll_back(self) except -1      # drops what this pass appended to any connection
+
+
+cdef class FrameHandler:
+    # body has header.body_bytes bytes, and both live until this returns.
+    cdef int frame(self, Connection connection, const FrameHeader *header, const uint8_t *body) except -1
+    cdef int closed(self, Connection connection) except -1
+
+
+@cython.final
+cdef class Connection:
+    cdef readonly Buffer incoming           # bytes received of a frame that is not whole yet
+    cdef readonly Buffer outgoing           # bytes to send
+    cdef FrameHandler handler
+    cdef Outbox outbox
+    cdef public int slot                    # the reactor's: place in its table, -1 = none
+    cdef public unsigned long long generation   # the reactor's: a slot is reused, a pair (slot, generation) is not
+    cdef public object peer                 # the handler's: who this is
+    cdef public object label                # for logs: an address
+    cdef public bint hello_done             # set by the handler; until then frames are small, and only hellos
+    cdef public bint closing                # set by close(): the reactor flushes, then closes
+    cdef readonly str close_reason          # None until closing
+    cdef public size_t frame_bytes_max      # longest body accepted once hello_done
+    cdef bint in_outbox
+    cdef bint receiving                     # a frame of this connection is being handled
+    cdef FrameHeader open_header            # of the frame between begin and finish
+    cdef bint open                          # between begin and finish
+    cdef unsigned long long appended_bytes  # ever put in outgoing
+    cdef unsigned long long turn            # outbox.turn when pass_mark was set
+    cdef unsigned long long pass_mark       # appended_bytes when this pass first appended
+
+    cdef int received(self) except -1
+    cdef int received_from(self, const uint8_t *data, size_t n) except -1
+    cdef uint8_t *begin(self, uint8_t type, uint8_t flags, uint16_t status, uint64_t request_id, size_t body_bytes) except NULL
+    cdef int finish(self) except -1
+    cpdef unsigned long long outgoing_mark(self)
+    cpdef int roll_back(self, unsigned long long mark) except -1
+    cdef int64_t cut(self, const uint8_t *data, size_t n) except -1
+    cdef size_t body_bytes_max(self) noexcept

@@ -1,0 +1,272 @@
+"""One connection, sans-I/O: bytes that came become frames for a handler, and answers become bytes to send.
+
+The reactor reads a socket and calls `received`; the handler (the data plane) is called with each whole frame and answers
+with `begin` and `finish`, on this connection or on any other; every connection with something to send is in the outbox,
+which the reactor drains at the end of its pass. The simulator and the tests move the same bytes with `feed` and `take`.
+
+A stranger is believed little: until the handler has set `hello_done` a frame's body is at most 4 KiB and only hellos are
+let through; a header's length is believed after its checksum; memory follows what was received, not what was announced.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from dynamo_fast.wire.buffer cimport Buffer
+from dynamo_fast.wire.data_messages cimport MESSAGE_HELLO, MESSAGE_HELLO_REPLY
+from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FrameHeader, frame_problem, scan_frame, seal_frame
+
+from dynamo_fast.wire.errors import OutgoingFull, ProtocolError
+from dynamo_fast.wire.frame import FRAME_BYTES_MAX
+
+cdef enum:
+    STRANGER_BYTES_MAX = 4096               # longest body before the hello, bytes
+    INCOMING_SLACK = 65536                  # allocated beyond what was received, bytes at most
+    INCOMING_LIMIT = 0x40000000             # frame_bytes_max is what binds; this is the buffer's own stop, bytes
+
+# Bytes of answers that may wait for a slow reader.
+OUTGOING_BYTES_MAX = 64 * 1024 * 1024
+
+
+@cython.final
+cdef class Outbox:
+    """The connections that have something to send, or to close, since the reactor last drained it.
+
+    `begin_pass` and `roll_back` bracket one pass of the reactor: when the log write of a pass fails, the pass answers
+    nothing, so all that it appended is dropped; what tasks appended between passes stays.
+    """
+
+    def __cinit__(self):
+        self.connections = []
+        self.turn = 1
+
+    cdef int add(self, Connection connection) except -1:
+        if not connection.in_outbox:
+            self.connections.append(connection)
+            connection.in_outbox = True
+        return 0
+
+    cdef list drain(self):
+        drained = self.connections
+        self.connections = []
+        for connection in drained:
+            (<Connection>connection).in_outbox = False
+        return drained
+
+    cdef int begin_pass(self) except -1:
+        self.turn += 1
+        return 0
+
+    cdef int roll_back(self) except -1:
+        cdef Connection connection
+        for connection in self.connections:
+            if connection.turn == self.turn:
+                connection.roll_back(connection.pass_mark)
+        return 0
+
+    # The same for Python: the simulator's reactor and the tests.
+
+    def __len__(self) -> int:
+        return len(self.connections)
+
+    def take(self) -> list[Connection]:
+        """All connections in it, and empties it."""
+        return self.drain()
+
+    def start_pass(self) -> None:
+        """What is appended to any connection from here on is dropped by drop_pass."""
+        self.begin_pass()
+
+    def drop_pass(self) -> None:
+        """Drops what was appended to any connection since start_pass and is still in its outgoing buffer."""
+        self.roll_back()
+
+
+cdef class FrameHandler:
+    """Whoever is called with the frames of connections. Subclass it in Cython; in Python subclass PyFrameHandler."""
+
+    cdef int frame(self, Connection connection, const FrameHeader *header, const uint8_t *body) except -1:
+        """One whole frame. header and body are valid until this returns. It may append to any connection's outgoing,
+        this one's too, and may close any. What it raises ends `received` and reaches the reactor."""
+        raise NotImplementedError("a FrameHandler says what to do with a frame")
+
+    cdef int closed(self, Connection connection) except -1:
+        """The connection is gone; called once by whoever owns the socket."""
+        raise NotImplementedError("a FrameHandler says what to do with a closed connection")
+
+
+cdef class PyFrameHandler(FrameHandler):
+    """A handler in Python: override on_frame and on_closed."""
+
+    cdef int frame(self, Connection connection, const FrameHeader *header, const uint8_t *body) except -1:
+        self.on_frame(connection, header.type, header.flags, header.status, header.request_id,
+                      PyBytes_FromStringAndSize(<const char *>body, header.body_bytes))
+        return 0
+
+    cdef int closed(self, Connection connection) except -1:
+        self.on_closed(connection)
+        return 0
+
+    def on_frame(self, connection: Connection, type: int, flags: int, status: int, request_id: int, body: bytes) -> None:
+        raise NotImplementedError("a PyFrameHandler says what to do with a frame")
+
+    def on_closed(self, connection: Connection) -> None:
+        """The connection is gone. Nothing to do unless overridden."""
+
+
+@cython.final
+cdef class Connection:
+    """One connection's two buffers, and the frames between them and a handler.
+
+    :param handler: is called with every whole frame
+    :param outbox: learns that this connection has something to send
+    :param frame_bytes_max: longest body accepted after the hello, bytes
+    :param outgoing_bytes_max: bytes that may wait for the other side to read; more raises OutgoingFull
+    """
+
+    def __cinit__(self, FrameHandler handler not None, Outbox outbox not None, *, size_t frame_bytes_max=FRAME_BYTES_MAX,
+                  size_t outgoing_bytes_max=OUTGOING_BYTES_MAX, object label=None):
+        self.handler = handler
+        self.outbox = outbox
+        self.label = label
+        self.frame_bytes_max = frame_bytes_max
+        self.incoming = Buffer(INCOMING_LIMIT, INCOMING_SLACK)
+        self.outgoing = Buffer(outgoing_bytes_max, outgoing_bytes_max)
+        self.slot = -1
+
+    cdef size_t body_bytes_max(self) noexcept:
+        return self.frame_bytes_max if self.hello_done else min(self.frame_bytes_max, <size_t>STRANGER_BYTES_MAX)
+
+    cdef int received(self) except -1:
+        """Hands every whole frame in incoming to the handler; stops early once closing, and drops the rest.
+
+        Raises ProtocolError when the bytes are not the protocol, and whatever the handler raises: close the connection.
+        """
+        cdef Buffer incoming = self.incoming
+        cdef int64_t taken
+        while not self.closing:
+            taken = self.cut(incoming.data + incoming.head, incoming.size())
+            if taken == 0:
+                return 0
+            incoming.consume(taken)
+        incoming.truncate(0)
+        return 0
+
+    cdef int received_from(self, const uint8_t *data, size_t n) except -1:
+        """The same for n bytes that stand elsewhere, such as in a buffer that the reactor shares among connections.
+
+        Whole frames are handled where they stand; only an unfinished one is copied to incoming. So an idle or trickling
+        connection holds no memory. data must stay as it is until this returns.
+        """
+        cdef int64_t taken
+        if self.incoming.size():
+            self.incoming.append(data, n)
+            return self.received()
+        while not self.closing:
+            taken = self.cut(data, n)
+            if taken == 0:
+                return self.incoming.append(data, n)
+            data += taken
+            n -= taken
+        return 0
+
+    cdef int64_t cut(self, const uint8_t *data, size_t n) except -1:
+        """Handles the frame at the start of data; the bytes it took, 0 when it is not whole."""
+        cdef FrameHeader header
+        cdef int64_t taken = scan_frame(data, n, self.body_bytes_max(), &header)
+        if taken == 0:
+            return 0
+        if taken < 0:
+            raise frame_problem(taken)
+        if not self.hello_done and header.type != MESSAGE_HELLO and header.type != MESSAGE_HELLO_REPLY:
+            raise ProtocolError(f"frame of type {header.type} before the hello")
+        if self.receiving:
+            raise AssertionError("bytes for a connection arrived while a frame of it was being handled")
+        self.receiving = True
+        try:
+            self.handler.frame(self, &header, data + FRAME_HEADER_BYTES)
+        finally:
+            self.receiving = False
+        return taken
+
+    cdef uint8_t *begin(self, uint8_t type, uint8_t flags, uint16_t status, uint64_t request_id, size_t body_bytes) except NULL:
+        """Makes room for one frame and returns where its body goes: write body_bytes there, then call finish.
+
+        The pointer is good until anything else is done with this connection. Raises OutgoingFull.
+        """
+        cdef Buffer outgoing = self.outgoing
+        if self.open:
+            raise AssertionError("a frame was begun before the last one was finished")
+        if body_bytes > 0xFFFFFFFF or FRAME_HEADER_BYTES + body_bytes > outgoing.limit - outgoing.size():
+            raise OutgoingFull(f"{outgoing.size()} bytes wait to be sent, {outgoing.limit} may: the other side does not read")
+        outgoing.reserve(FRAME_HEADER_BYTES + body_bytes)
+        self.open_header.body_bytes = <uint32_t>body_bytes
+        self.open_header.type = type
+        self.open_header.flags = flags
+        self.open_header.status = status
+        self.open_header.request_id = request_id
+        self.open = True
+        return outgoing.data + outgoing.tail + FRAME_HEADER_BYTES
+
+    cdef int finish(self) except -1:
+        """Seals the frame that was begun and queues it. On a connection that is closing it is dropped."""
+        cdef Buffer outgoing = self.outgoing
+        cdef size_t frame_bytes = FRAME_HEADER_BYTES + self.open_header.body_bytes
+        if not self.open:
+            raise AssertionError("no frame was begun")
+        self.open = False
+        if self.closing:
+            return 0
+        seal_frame(outgoing.data + outgoing.tail, &self.open_header)
+        if self.turn != self.outbox.turn:
+            self.turn = self.outbox.turn
+            self.pass_mark = self.appended_bytes
+        outgoing.tail += frame_bytes
+        self.appended_bytes += frame_bytes
+        if not self.in_outbox:
+            self.outbox.add(self)
+        return 0
+
+    cpdef unsigned long long outgoing_mark(self):
+        """Where outgoing ends now, for roll_back."""
+        return self.appended_bytes
+
+    cpdef int roll_back(self, unsigned long long mark) except -1:
+        """Drops every frame appended since outgoing_mark returned mark. None of them may have been sent in part."""
+        cdef unsigned long long dropped = self.appended_bytes - mark
+        if mark > self.appended_bytes or dropped > self.outgoing.size():
+            raise AssertionError(f"cannot take back {dropped} bytes: {self.outgoing.size()} are still here")
+        self.outgoing.truncate(self.outgoing.size() - dropped)
+        self.appended_bytes = mark
+        self.open = False
+        return 0
+
+    def close(self, str reason not None) -> None:
+        """Asks the reactor to close this connection once outgoing is sent. No further frame is handled or queued."""
+        if not self.closing:
+            self.closing = True
+            self.close_reason = reason
+            self.outbox.add(self)
+
+    def notify_closed(self) -> None:
+        """Tells the handler that this connection is gone; for owners that are not written in Cython."""
+        self.handler.closed(self)
+
+    def send(self, uint8_t type, bytes body not None, *, uint64_t request_id, uint16_t status=0, uint8_t flags=0) -> None:
+        """Queues one frame. Raises OutgoingFull."""
+        cdef size_t n = PyBytes_GET_SIZE(body)
+        memcpy(self.begin(type, flags, status, request_id, n), PyBytes_AS_STRING(body), n)
+        self.finish()
+
+    def feed(self, bytes data not None) -> None:
+        """Takes bytes that came from the other side, handling every frame that is now whole. Raises as received does."""
+        self.received_from(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    def take(self, size_t n=0xFFFFFFFF) -> bytes:
+        """Removes and returns the first n bytes to send, or all there are when they are fewer."""
+        return self.outgoing.take(n)
+
+    def __repr__(self) -> str:
+        state = f"closing: {self.close_reason}" if self.closing else "open" if self.hello_done else "before hello"
+        return f"<Connection {self.label or self.slot} {state}, {self.incoming.size()} in, {self.outgoing.size()} out>"
