@@ -9,9 +9,11 @@ from setuptools import Extension, setup
 EXTENSIONS: dict[str, list[str]] = {
     "core.checksum": ["checksum"],
     "core.context": ["mac"],
+    "core.deadlines": [],
     "core.digest": ["digest"],
     "core.histogram": [],
     "core.merkle": ["merkle"],
+    "core.put_ids": [],
     "core.quorum": [],
     "core.ring": ["ring"],
     # Pure functions without globals: a second copy of the clock's costs a page and saves a call across modules per merge.
@@ -29,6 +31,10 @@ EXTENSIONS: dict[str, list[str]] = {
     "storage.lmdb_engine": [],
     "storage.checkpoint": [],
     "net.reactor": [],
+    "node.view": [],
+    "node.policy": [],
+    "node.requests": [],
+    "node.answers": [],
     "node.replica": [],
     "node.coordinator": [],
     "node.data_plane": [],

@@ -1,0 +1,97 @@
+"""The counting of answers towards R, W and DW."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamo_fast.core.quorum import QuorumCount
+
+
+def test_distinct_hosts_are_counted_plainly() -> None:
+    count = QuorumCount([1, 2, 3], wanted=2)
+    count.ack(0)
+    assert not count.reached
+    count.ack(2)
+    assert count.reached
+
+
+def test_workers_of_one_host_count_once_while_another_host_can_answer() -> None:
+    count = QuorumCount([7, 7, 8], wanted=2)
+    count.ack(0)
+    count.ack(1)
+    assert not count.reached
+    count.ack(2)
+    assert count.reached
+
+
+def test_all_homes_on_one_host_still_make_a_quorum() -> None:
+    count = QuorumCount([5, 5, 5], wanted=2)
+    count.ack(1)
+    assert not count.reached
+    count.ack(2)
+    assert count.reached
+
+
+def test_durable_copies_are_counted_apart() -> None:
+    count = QuorumCount([1, 2, 3], wanted=2, wanted_durable=2)
+    count.ack(0, durable=True)
+    count.ack(1)
+    assert not count.reached
+    count.ack(1, durable=True)
+    assert count.reached
+
+
+def test_possible_ends_with_the_failures_that_make_it_so() -> None:
+    count = QuorumCount([1, 2, 3], wanted=2)
+    count.fail(0)
+    assert count.possible
+    count.fail(1)
+    assert not count.possible
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="1 to 16 homes"):
+        QuorumCount([], wanted=1)
+    with pytest.raises(IndexError, match="no home 3"):
+        QuorumCount([1, 2, 3], wanted=1).ack(3)
+
+
+def reached_by_definition(hosts: list[int], wanted: int, durable: int, acked: set[int], on_disk: set[int]) -> bool:
+    wanted, durable = min(wanted, len(hosts)), min(durable, len(hosts))
+    machines = min(wanted, len(set(hosts)))
+    return len(acked) >= wanted and len({hosts[i] for i in acked}) >= machines and len(on_disk) >= durable
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.integers(1, 6), st.integers(0, 6), st.data())
+def test_counting_agrees_with_the_definition(hosts: list[int], wanted: int, durable: int, data: st.DataObject) -> None:
+    count = QuorumCount(hosts, wanted, durable)
+    acked: set[int] = set()
+    on_disk: set[int] = set()
+    failed: set[int] = set()
+    for _ in range(data.draw(st.integers(0, 8))):
+        home = data.draw(st.integers(0, len(hosts) - 1))
+        kind = data.draw(st.sampled_from(["ack", "durable", "fail"]))
+        if kind == "fail":
+            count.fail(home)
+            failed |= {home} - acked
+        else:
+            count.ack(home, durable=kind == "durable")
+            acked.add(home)
+            failed.discard(home)
+            if kind == "durable":
+                on_disk.add(home)
+        assert count.reached == reached_by_definition(hosts, wanted, durable, acked, on_disk)
+        hopeful = set(range(len(hosts))) - failed
+        assert count.possible == reached_by_definition(hosts, wanted, durable, hopeful, hopeful)
+
+
+def test_reached_stays_reached_whatever_comes_after() -> None:
+    for order in itertools.permutations(range(3)):
+        count = QuorumCount([1, 2, 3], wanted=2)
+        count.ack(order[0])
+        count.ack(order[1])
+        count.fail(order[0])
+        count.fail(order[2])
+        assert count.reached
