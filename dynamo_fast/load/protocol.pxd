@@ -9,6 +9,7 @@ cdef enum Operation:
 cdef enum ReplyStatus:
     REPLY_OK = 0
     REPLY_NOT_FOUND = 1
+    REPLY_STATUS_OTHER = 253       # ours: a status above 252
     REPLY_TOO_FEW_REPLICAS = 254   # RESP: WAIT counted fewer replicas than asked for
     REPLY_ERROR = 255              # RESP: an error reply
 

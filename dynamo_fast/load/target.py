@@ -6,9 +6,26 @@ import socket
 from collections.abc import Sequence
 from typing import ClassVar
 
+from dynamo_fast import __version__
+from dynamo_fast.core.ring import Ring
+from dynamo_fast.load.dynamo import DynamoProtocol
 from dynamo_fast.load.keys import KeySpace
 from dynamo_fast.load.protocol import Protocol
 from dynamo_fast.load.resp import RespProtocol
+from dynamo_fast.wire.control_messages import (
+    Hello,
+    PlacementReply,
+    PlacementRequest,
+    Reply,
+    Request,
+    StatusReply,
+    StatusRequest,
+    decode_hello_reply,
+    decode_reply,
+    encode,
+)
+from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
+from dynamo_fast.wire.status import MessageType, Status
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -72,3 +89,79 @@ class RespTarget(Target):
 
     def __init__(self, servers: Sequence[Address], *, wait_replicas: int = 0, wait_timeout_ms: int = 1000) -> None:
         super().__init__(servers, RespProtocol(wait_replicas, wait_timeout_ms))
+
+
+HELLO = encode_frame(MessageType.HELLO, encode(Hello(versions=[1], role="client", software=f"dynamo-fast bench {__version__}")))
+
+
+class DynamoTarget(Target):
+    """Nodes of one of our clusters. With `by_home` each key is loaded through its first home among the servers, as the
+    partition-aware client does; without, through any node that its connection leads to."""
+
+    status_names: ClassVar[dict[int, str]] = {status: status.name for status in Status} | {253: "unknown status"}
+
+    def __init__(self, servers: Sequence[Address], *, by_home: bool = True, w: int = 0, dw: int | None = None, r: int = 0,
+                 strict: bool | None = None, bucket: bytes = b"", deadline_ms: int = 0) -> None:
+        super().__init__(servers, DynamoProtocol(w=w, dw=dw, r=r, strict=strict, bucket=bucket, deadline_ms=deadline_ms))
+        self.bucket = bucket
+        self.by_home = by_home
+
+    def greet(self, connection: socket.socket) -> None:
+        reply = ask(connection, HELLO)
+        if reply.status != Status.OK:
+            raise ConnectionError(f"refused the greeting: {reply.body.decode(errors='replace')}")
+        decode_hello_reply(reply.body)
+
+    def control(self, server: Address, request: Request) -> Reply:
+        """One control request on a connection of its own; raises OSError, ConnectionError with the node's words."""
+        with socket.create_connection(server, timeout=CONNECT_TIMEOUT_S) as connection:
+            self.greet(connection)
+            reply = ask(connection, encode_frame(MessageType.CONTROL, encode(request), request_id=1))
+        if reply.status != Status.OK:
+            raise ConnectionError(f"{server[0]}:{server[1]}: {reply.body.decode(errors='replace')}")
+        return decode_reply(reply.body)
+
+    def statuses(self) -> list[StatusReply]:
+        """What each server says of itself."""
+        replies = [self.control(server, StatusRequest()) for server in self.servers]
+        return [reply for reply in replies if isinstance(reply, StatusReply)]
+
+    def group_of(self, keys: KeySpace) -> bytes | None:
+        if not self.by_home or len(self.servers) == 1:
+            return None
+        placement = self.control(self.servers[0], PlacementRequest())
+        assert isinstance(placement, PlacementReply)
+        return first_homes(placement, self.servers, keys, self.bucket)
+
+
+def ask(connection: socket.socket, frame: bytes) -> Frame:
+    """Send one frame on a blocking socket and wait for one; raises OSError, and ConnectionError at the end of the stream."""
+    connection.sendall(frame)
+    cutter = FrameCutter()
+    while True:
+        data = connection.recv(1 << 16)
+        if not data:
+            raise ConnectionError("closed the connection instead of answering")
+        for answer in cutter.feed(data):
+            return answer
+
+
+def first_homes(placement: PlacementReply, servers: Sequence[Address], keys: KeySpace, bucket: bytes) -> bytes:
+    """For each key the index in `servers` of the first node of its preference order that is one of them."""
+    nodes = len(placement.nodes)
+    table = memoryview(placement.table).cast("H")
+    orders = [tuple(table[at:at + nodes]) for at in range(0, placement.partitions * nodes, nodes)]
+    ring = Ring(placement.partitions, placement.replicas, orders)
+    resolved = {address: index for index, server in enumerate(servers) for address in addresses_of(server)}
+    server_of = {number: index for number, node in enumerate(placement.nodes)
+                 for address in addresses_of(parse_address(node.address, 0)) if (index := resolved.get(address)) is not None}
+    if not server_of:
+        raise ConnectionError("the cluster's members announce none of the given addresses: use --route any")
+    first = [next((server_of[node] for node in order if node in server_of), 0) for order in orders]
+    return bytes(first[ring.partition(keys.name(key), bucket)] for key in range(keys.count))
+
+
+def addresses_of(address: Address) -> set[Address]:
+    """What a host name and port stand for: all its numeric addresses."""
+    host, port = address
+    return {(str(found[4][0]), port) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
