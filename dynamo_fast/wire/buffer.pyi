@@ -1,8 +1,8 @@
-from typing import final
+from typing import Self, final
 
 @final
 class Buffer:
-    def __init__(self, limit: int, slack: int = 65536) -> None: ...
+    def __new__(cls, limit: int, slack: int = 65536) -> Self: ...
     @property
     def head(self) -> int: ...
     @property

@@ -1,4 +1,6 @@
-from typing import Any, Final, final
+from typing import Any, Final, Self, final
+
+from typing_extensions import disjoint_base
 
 from dynamo_fast.wire.buffer import Buffer
 
@@ -6,7 +8,6 @@ OUTGOING_BYTES_MAX: Final[int]
 
 @final
 class Outbox:
-    def __init__(self) -> None: ...
     @property
     def turn(self) -> int: ...
     def __len__(self) -> int: ...
@@ -14,6 +15,7 @@ class Outbox:
     def start_pass(self) -> None: ...
     def drop_pass(self) -> None: ...
 
+@disjoint_base
 class FrameHandler: ...
 
 class PyFrameHandler(FrameHandler):
@@ -29,9 +31,9 @@ class Connection:
     hello_done: bool
     closing: bool
     frame_bytes_max: int
-    def __init__(
-        self, handler: FrameHandler, outbox: Outbox, *, frame_bytes_max: int = ..., outgoing_bytes_max: int = ..., label: object = None
-    ) -> None: ...
+    def __new__(
+        cls, handler: FrameHandler, outbox: Outbox, *, frame_bytes_max: int = ..., outgoing_bytes_max: int = ..., label: object = None
+    ) -> Self: ...
     @property
     def incoming(self) -> Buffer: ...
     @property

@@ -18,12 +18,12 @@ from dynamo_fast.wire.data_messages cimport MESSAGE_HELLO, MESSAGE_HELLO_REPLY
 from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FrameHeader, frame_problem, scan_frame, seal_frame
 
 from dynamo_fast.wire.errors import OutgoingFull, ProtocolError
-from dynamo_fast.wire.frame import FRAME_BYTES_MAX
 
 cdef enum:
     STRANGER_BYTES_MAX = 4096               # longest body before the hello, bytes
     INCOMING_SLACK = 65536                  # allocated beyond what was received, bytes at most
     INCOMING_LIMIT = 0x40000000             # frame_bytes_max is what binds; this is the buffer's own stop, bytes
+    FRAME_BYTES_MAX_DEFAULT = 16 * 1024 * 1024  # longest body after the hello, bytes
 
 # Bytes of answers that may wait for a slow reader.
 OUTGOING_BYTES_MAX = 64 * 1024 * 1024
@@ -125,7 +125,7 @@ cdef class Connection:
     :param outgoing_bytes_max: bytes that may wait for the other side to read; more raises OutgoingFull
     """
 
-    def __cinit__(self, FrameHandler handler not None, Outbox outbox not None, *, size_t frame_bytes_max=FRAME_BYTES_MAX,
+    def __cinit__(self, FrameHandler handler not None, Outbox outbox not None, *, size_t frame_bytes_max=FRAME_BYTES_MAX_DEFAULT,
                   size_t outgoing_bytes_max=OUTGOING_BYTES_MAX, object label=None):
         self.handler = handler
         self.outbox = outbox

@@ -31,7 +31,9 @@ class Recorder(PyFrameHandler):
 class End:
     """One end: a connection with its own recorder and outbox."""
 
-    def __init__(self, answer: Answer | None = None, *, known: bool = True, frame_bytes_max: int = 1 << 24, outgoing_bytes_max: int = 1 << 24):
+    def __init__(
+        self, answer: Answer | None = None, *, known: bool = True, frame_bytes_max: int = 1 << 24, outgoing_bytes_max: int = 1 << 24
+    ) -> None:
         self.handler = Recorder(answer)
         self.outbox = Outbox()
         self.connection = Connection(

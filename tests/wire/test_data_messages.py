@@ -164,7 +164,10 @@ def test_wrong_bytes(name: str, at: int, byte: int, problem: str) -> None:
 def test_keys_have_1_to_4096_bytes(name: str, at: int) -> None:
     """A reader holds to it, whatever the writer did: the key is cut out of the body, or put in over its bound."""
     encode, decode = getattr(model, name), DECODERS[name]
-    fields: dict[str, Any] = {"put": {"put_id": PUT_ID}, "replicate": {"placement": 1, "object": b""}, "read": {"placement": 1}}.get(name, {})
+    required: dict[str, dict[str, Any]] = {
+        "put": {"put_id": PUT_ID}, "get": {}, "replicate": {"placement": 1, "object": b""}, "read": {"placement": 1},
+    }
+    fields = required[name]
     assert decode(model.joined(encode(key=b"k" * 4096, bucket=b"b" * 64, **fields))).key == b"k" * 4096
     for wrong, problem in ((b"", "key is empty"), (b"k" * 4097, "over 4096 bytes")):
         body = model.joined(encode(key=wrong, **fields))

@@ -22,7 +22,7 @@ def encoded(frame: Frame) -> bytes:
 def test_the_bytes_are_those_of_the_model(frame: Frame) -> None:
     parts = model.frame(frame.type, frame.body, frame.request_id, frame.status, frame.flags)
     assert encoded(frame) == model.joined(parts) + frame.body
-    assert HEADER_BYTES == len(model.joined(parts))
+    assert len(model.joined(parts)) == HEADER_BYTES
 
 
 @given(st.lists(FRAMES, max_size=8), st.lists(st.integers(1, 400), min_size=1))
@@ -87,7 +87,9 @@ def test_the_longest_frame(excess: int) -> None:
     assert FrameCutter().body_bytes_max == FRAME_BYTES_MAX
 
 
-@pytest.mark.parametrize("data", [bytes(24), b"\xff" * 24, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"])
+@pytest.mark.parametrize(
+    "data", [bytes(24), b"\xff" * 24, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"]
+)
 def test_other_protocols_are_refused_at_once(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="header fails its checksum"):
         FrameCutter().feed(data)
