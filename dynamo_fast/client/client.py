@@ -1,0 +1,115 @@
+"""`dynamo_fast.connect`: a client of a cluster, for trio. Start reading the client here.
+
+A request walks: Bucket (bucket.py: arguments) -> Caller (attempts.py: send, judge, retry) -> Router (routing.py: which node) -> Node
+(pool.py: its connection) -> Connection (connection.py: frames). The client owns one nursery, in which everything of it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from dynamo_fast import __version__
+from dynamo_fast.client.attempts import Caller
+from dynamo_fast.client.bucket import Bucket, Options
+from dynamo_fast.client.operations import Cluster
+from dynamo_fast.client.pool import Pool
+from dynamo_fast.client.routing import Router
+from dynamo_fast.client.settings import Settings
+from dynamo_fast.env import format_address, parse_address
+from dynamo_fast.wire.control_messages import PlacementReply
+
+
+class Core:
+    """What all buckets of one client share."""
+
+    def __init__(self, nursery: trio.Nursery, seeds: Iterable[str], settings: Settings) -> None:
+        self.settings = settings
+        self.pool = Pool(nursery, settings, f"dynamo-fast-python/{__version__}")
+        self.router = Router(self.pool, [format_address(parse_address(seed)) for seed in seeds])
+        self.caller = Caller(self.router, settings)
+        self.cluster = Cluster(self.router)
+        self._id_prefix = settings.random_bytes(8)
+        self._ids = 0
+
+    def put_id(self) -> bytes:
+        """16 bytes that no other put has: half chance, drawn once, half counted."""
+        self._ids += 1
+        return self._id_prefix + self._ids.to_bytes(8, "little")
+
+    def value_bytes_max(self) -> int:
+        """What the cluster takes, as far as known."""
+        placement = self.router.placement
+        return self.settings.value_bytes_max if placement is None else placement.limits.value_bytes_max
+
+    async def placement(self) -> PlacementReply:
+        return await self.cluster.placement()
+
+    async def sweep(self) -> None:
+        """Task: answers requests whose deadline has passed, one look at all of them each `sweep_s`."""
+        while True:
+            await trio.sleep(self.settings.sweep_s)
+            self.pool.expire()
+
+
+class Client(Bucket):
+    """A connected client: the default bucket, `bucket(name)` for the others, `cluster` for questions about the cluster."""
+
+    def __init__(self, core: Core, options: Options) -> None:
+        super().__init__(core, b"", options)
+        self.cluster = core.cluster
+
+    def statistics(self) -> dict[str, Any]:
+        """Retries, refreshes of the placement, and per node: whether connected, latency in seconds, requests in flight, bytes queued."""
+        core = self._core
+        nodes = {
+            address: {"connected": node.connection is not None, "latency_s": node.latency_s}
+            | (node.connection.statistics() if node.connection is not None else {})
+            for address, node in core.pool.nodes.items()
+        }
+        return {"retries": core.caller.retries, "refreshes": core.router.refreshes,
+                "failed_refreshes": core.router.failed_refreshes, "nodes": nodes}  # fmt: skip
+
+
+@asynccontextmanager
+async def connect(seeds: Iterable[str] | str = "127.0.0.1:7400", *, options: Options | None = None,
+                  settings: Settings | None = None, **changes: Any) -> AsyncIterator[Client]:  # fmt: skip
+    """`async with connect(["10.0.0.1:7400", ...]) as db:` - a client of the cluster that the seeds belong to.
+
+    seeds: addresses `host[:port]`, in a list or separated by commas; any one alive is enough, and a name may have several addresses.
+    options: per-request defaults (Options); settings: limits and waits (Settings); any field of either may be given by its own name, as
+    in `connect(seeds, r=1, deadline_s=0.5, partition_aware=False)`; the latter sends everything to the seeds, for use behind a load
+    balancer.
+
+    Raises Unreachable, NotReady or WrongCluster when no seed can be used within `connect_timeout_s`, ValueError for a bad address,
+    TypeError for an unknown field. Leaving the block cancels what is still in flight and closes every connection.
+    """
+    options, settings = options or Options(), settings or Settings()
+    known_options, known_settings = set(Options.__slots__), set(Settings.__slots__)
+    if unknown := set(changes) - known_options - known_settings:
+        raise TypeError(f"connect has no option {', '.join(sorted(unknown))}")
+    options = Options(**_fields(options) | {name: value for name, value in changes.items() if name in known_options})
+    settings = Settings(**_fields(settings) | {name: value for name, value in changes.items() if name in known_settings})
+    addresses = [seed for seed in (seeds.split(",") if isinstance(seeds, str) else seeds) if seed.strip()]
+    if not addresses:
+        raise ValueError("connect needs at least one seed, as host:port")
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        core = Core(nursery, addresses, settings)
+        nursery.start_soon(core.sweep)
+        try:
+            await core.router.start()
+            nursery.start_soon(core.router.run)
+            yield Client(core, options)
+        except BaseException as error:  # raised again below, outside the nursery, which would wrap it in a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _fields(instance: Options | Settings) -> dict[str, Any]:
+    return {name: getattr(instance, name) for name in instance.__slots__}

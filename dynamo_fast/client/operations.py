@@ -1,0 +1,92 @@
+"""What a client may ask about the cluster itself: how its nodes are, who owns what, and the buckets' settings."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import trio
+
+from dynamo_fast.client.errors import DynamoError, NotApplied, Unknown
+from dynamo_fast.client.routing import Router
+from dynamo_fast.core.options import BucketSettings
+from dynamo_fast.wire.control_messages import (
+    BucketListReply,
+    BucketListRequest,
+    BucketSetReply,
+    BucketSetRequest,
+    PlacementReply,
+    Reply,
+    Request,
+    RingInfoReply,
+    RingInfoRequest,
+    StatusReply,
+    StatusRequest,
+)
+
+T = TypeVar("T", bound=Reply)
+
+
+class Cluster:
+    """`db.cluster`. Every method raises DynamoError when the nodes asked do not answer in `deadline_s` seconds (None: the client's)."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def placement(self) -> PlacementReply:
+        """The placement in force: nodes, partitions, preference lists, buckets, defaults, limits. Asked for if not known yet."""
+        if self._router.placement is None:
+            await self._router.refresh()
+        assert self._router.placement is not None
+        return self._router.placement
+
+    async def status(self, deadline_s: float | None = None) -> dict[str, StatusReply | DynamoError]:
+        """By address, each node's own account of itself, or why it gave none."""
+        addresses = [member.address for member in (await self.placement()).nodes]
+        found: dict[str, StatusReply | DynamoError] = {}
+
+        async def ask(address: str) -> None:
+            found[address] = await self._status_of(address, deadline_s)
+
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                nursery.start_soon(ask, address)
+        return {address: found[address] for address in addresses}
+
+    async def ring(self, deadline_s: float | None = None) -> RingInfoReply:
+        """Who owns how much, as the first node that answers sees it."""
+        return await self._any(RingInfoRequest(), RingInfoReply, deadline_s)
+
+    async def buckets(self, deadline_s: float | None = None) -> BucketListReply:
+        """Every bucket with settings of its own, and the cluster's defaults."""
+        return await self._any(BucketListRequest(), BucketListReply, deadline_s)
+
+    async def set_bucket(self, name: str | bytes, settings: BucketSettings, deadline_s: float | None = None) -> None:
+        """Gives a bucket these settings as a whole. They reach every node by gossip, within seconds."""
+        encoded = name.encode() if isinstance(name, str) else name
+        await self._any(BucketSetRequest(name=encoded, settings=settings), BucketSetReply, deadline_s)
+
+    async def _status_of(self, address: str, deadline_s: float | None) -> StatusReply | DynamoError:
+        node = next((node for node in self._router.members() if node.address == address), None)
+        if node is None:
+            return NotApplied(f"{address} is not among the nodes this client knows")
+        try:
+            return _expect(StatusReply, await self._router.control(node, StatusRequest(), deadline_s))
+        except DynamoError as error:
+            return error
+
+    async def _any(self, request: Request, wanted: type[T], deadline_s: float | None) -> T:
+        """The answer of the cheapest node that gives one. A refusal is final; a node that is not there leads to the next."""
+        failure: DynamoError | None = None
+        for node in sorted(self._router.members(), key=lambda node: node.cost(trio.current_time())):
+            try:
+                return _expect(wanted, await self._router.control(node, request, deadline_s))
+            except DynamoError as error:
+                failure = error
+        assert failure is not None
+        raise failure
+
+
+def _expect(wanted: type[T], reply: Reply) -> T:
+    if not isinstance(reply, wanted):
+        raise Unknown(f"wanted {wanted.__name__}, got {type(reply).__name__}")
+    return reply

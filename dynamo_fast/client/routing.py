@@ -1,0 +1,173 @@
+"""Which node a request goes to: straight to a home of its key, the one expected to answer first (paper 6.1 and 6.4).
+
+The placement is learnt from any node that answers, asked for again every `refresh_s` seconds, and at once when a reply says that it is
+stale. Among the homes of a key the cheapest by latency times requests in flight is taken, so a slow home is avoided and equal ones
+share the load. Without a placement (behind a load balancer) the seeds themselves are the candidates, and nodes forward.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Container, Iterable, Sequence
+
+import trio
+
+from dynamo_fast.client.connection import Answers
+from dynamo_fast.client.errors import DynamoError, NotApplied, Unreachable, error_of
+from dynamo_fast.client.pool import LATENCY_FADE, LATENCY_FIRST_S, Node, Pool
+from dynamo_fast.core.ring import Ring
+from dynamo_fast.wire.control_messages import PlacementReply, PlacementRequest, Reply, Request, decode_reply, encode
+from dynamo_fast.wire.status import MessageType, Status
+
+REFRESH_SPACING_S = 0.1  # at least so long between two refreshes, however many replies ask for one
+
+
+class Router:
+    """Chooses nodes; keeps the placement fresh."""
+
+    def __init__(self, pool: Pool, seeds: Sequence[str]) -> None:
+        self.placement: PlacementReply | None = None
+        self.refreshes = 0
+        self.failed_refreshes = 0
+        self._pool = pool
+        self._seeds = tuple(pool.node(seed) for seed in dict.fromkeys(seeds))
+        self._ring: Ring | None = None
+        self._homes: list[tuple[Node, ...]] = []  # by partition; empty without a placement
+        self._members: tuple[Node, ...] = ()
+        self._stale = trio.Event()
+
+    def homes(self, bucket: bytes, key: bytes) -> tuple[Node, ...]:
+        """The nodes that may coordinate a request for the key, in preference order."""
+        if self._ring is None:
+            return self._seeds
+        return self._homes[self._ring.partition(key, bucket)]
+
+    def partition(self, bucket: bytes, key: bytes) -> int | None:
+        """The key's partition; None without a placement."""
+        return None if self._ring is None else self._ring.partition(key, bucket)
+
+    def homes_of(self, partition: int) -> tuple[Node, ...]:
+        """The homes of one partition of the placement."""
+        return self._homes[partition]
+
+    def choose(self, homes: Iterable[Node], tried: Container[Node], now_s: float) -> Node:
+        """The cheapest untried home; if there is none, the cheapest untried node at all; else the cheapest home again."""
+        return (
+            self._cheapest(homes, tried, now_s)
+            or self._cheapest(self._members or self._seeds, tried, now_s)
+            or self._cheapest(homes, (), now_s)
+            or self._seeds[0]
+        )
+
+    @staticmethod
+    def _cheapest(nodes: Iterable[Node], tried: Container[Node], now_s: float) -> Node | None:
+        best, best_cost = None, float("inf")
+        for node in nodes:
+            if not tried or node not in tried:
+                cost = node.cost(now_s)
+                if cost < best_cost:
+                    best, best_cost = node, cost
+        return best
+
+    def members(self) -> tuple[Node, ...]:
+        """Every node of the placement, or the seeds without one."""
+        return self._members or self._seeds
+
+    def refresh_soon(self) -> None:
+        """A reply said that the placement is stale."""
+        self._stale.set()
+
+    async def start(self) -> None:
+        """Returns when one seed is connected and, if wanted, the placement is known; Unreachable or NotReady when none is in time."""
+        settings = self._pool.settings
+        failure: DynamoError | None = None
+        with trio.move_on_after(settings.connect_timeout_s):
+            while True:
+                for seed in self._seeds:
+                    seed.dial_soon()
+                while not any(seed.connection for seed in self._seeds) and any(seed.dialling for seed in self._seeds):
+                    await self._pool.changed.park()
+                if any(seed.connection for seed in self._seeds):
+                    try:
+                        if settings.partition_aware:
+                            await self.refresh()
+                        return
+                    except DynamoError as error:
+                        failure = error
+                await trio.sleep(settings.sweep_s)
+        if failure is not None:
+            raise failure
+        raise Unreachable("no seed answered: " + "; ".join(str(seed.failure or f"{seed.address}: no answer") for seed in self._seeds))
+
+    async def run(self) -> None:
+        """Task: refreshes while the client lives. A failed refresh changes nothing: the old placement still works, through forwarding."""
+        settings = self._pool.settings
+        while True:
+            with trio.move_on_after(settings.refresh_s):
+                await self._stale.wait()
+            self._stale = trio.Event()
+            for node in self._pool.nodes.values():
+                node.latency_s = max(LATENCY_FIRST_S / 100, node.latency_s * LATENCY_FADE)
+            if settings.partition_aware:
+                try:
+                    await self.refresh()
+                except DynamoError:
+                    self.failed_refreshes += 1
+            await trio.sleep(REFRESH_SPACING_S)
+
+    async def refresh(self) -> None:
+        """Asks the nodes, cheapest first, until one tells the placement; DynamoError of the last when none does."""
+        tried: set[Node] = set()
+        failure: DynamoError = Unreachable("no node to ask for the placement")
+        while node := self._cheapest((*self._members, *self._seeds), tried, trio.current_time()):
+            tried.add(node)
+            try:
+                reply = await self.control(node, PlacementRequest())
+            except DynamoError as error:
+                failure = error
+                continue
+            if isinstance(reply, PlacementReply):
+                self._take(reply)
+                return
+            failure = NotApplied(f"{node.address} answered our question for the placement with {type(reply).__name__}")
+        raise failure
+
+    def _take(self, placement: PlacementReply) -> None:
+        """Puts a placement in force, unless we have it or a later one."""
+        self.refreshes += 1
+        if self.placement is not None and (placement.name == self.placement.name or placement.number < self.placement.number):
+            return
+        nodes = [self._pool.node(member.address) for member in placement.nodes]
+        self._ring = Ring(placement.partitions, placement.replicas, preference_lists(placement))
+        self._homes = [tuple(nodes[index] for index in self._ring.homes_of(partition)) for partition in range(placement.partitions)]
+        self._members = tuple(nodes)
+        self.placement = placement
+        known = {node.address for node in (*nodes, *self._seeds)}
+        self._pool.keep(known.__contains__)
+        for node in nodes[: self._pool.settings.connections_eager_max]:
+            node.dial_soon()
+
+    async def control(self, node: Node, request: Request, deadline_s: float | None = None) -> Reply:
+        """One question of the control plane to one node; deadline_s: seconds from now. DynamoError when it fails."""
+        now_s = trio.current_time()
+        end_s = now_s + (deadline_s or self._pool.settings.deadline_s)
+        connection = await node.connected(end_s)
+        answers = Answers()
+        connection.send(MessageType.CONTROL, encode(request), answers, now_s, end_s)
+        await answers.wait()
+        reply = answers.replies[0]
+        assert reply is not None
+        if isinstance(reply, DynamoError):
+            raise reply
+        if reply.status != Status.OK:
+            raise error_of(reply.status, reply.body)
+        return decode_reply(reply.body)
+
+
+def preference_lists(placement: PlacementReply) -> list[tuple[int, ...]]:
+    """Per partition the indices of all nodes in preference order; NotApplied when the table has another size than it says."""
+    count = len(placement.nodes)
+    if len(placement.table) != 2 * count * placement.partitions or not count:
+        raise NotApplied(f"the placement's table has {len(placement.table)} bytes for {placement.partitions} partitions and {count} nodes")
+    table = struct.unpack(f"<{count * placement.partitions}H", placement.table)
+    return [table[start : start + count] for start in range(0, len(table), count)]

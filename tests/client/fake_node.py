@@ -1,0 +1,277 @@
+"""A cluster that exists only in this process, to test the client: real frames, memory streams, virtual time, misbehaviour on order.
+
+All nodes share one store of siblings with dots (the model is small and sequential), so that what is tested is the client: where it
+sends, what it retries, what it reports. Each node can be told to answer with a status, to say nothing, to break, or to be away.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+import trio.testing
+
+from dynamo_fast.client.client import Client, connect
+from dynamo_fast.client.settings import Settings
+from dynamo_fast.core.digest import key_position
+from dynamo_fast.core.membership import NodeEntry
+from dynamo_fast.core.options import BucketSettings, ClusterDefaults
+from dynamo_fast.core.ring import Ring
+from dynamo_fast.wire import control_messages as control
+from dynamo_fast.wire.data_messages import decode_get, decode_put, encode_get_reply
+from dynamo_fast.wire.frame import STALE_PLACEMENT, Frame, FrameCutter, encode_frame
+from dynamo_fast.wire.status import MessageType, Status
+
+CLUSTER_ID = b"c" * 16
+PARTITIONS = 64
+
+
+def in_virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Runs an async test on trio with a clock that jumps over every wait; a test that hangs fails after a virtual hour."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def bounded() -> None:
+            with trio.fail_after(3600):
+                await test(*args, **kwargs)
+
+        trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    return run
+
+
+@dataclass
+class Version:
+    dot: tuple[bytes, int]
+    value: bytes
+    tombstone: bool
+    put_id: bytes
+
+
+@dataclass
+class Object:
+    clock: dict[bytes, int] = field(default_factory=dict)  # 24 bytes of (node, epoch) -> counter
+    siblings: list[Version] = field(default_factory=list)
+
+    def put(self, actor: bytes, seen: dict[bytes, int], put_id: bytes, value: bytes, tombstone: bool, overwrite: bool) -> dict[bytes, int]:
+        """As the coordinator of the paper does it, and a repeated put id makes no new version. Returns the clock of the answer."""
+        if not any(version.put_id == put_id for version in self.siblings):
+            if overwrite:
+                self.siblings.clear()
+            self.siblings = [version for version in self.siblings if seen.get(version.dot[0], 0) < version.dot[1]]
+            counter = 1 + max(self.clock.get(actor, 0), seen.get(actor, 0))
+            for node, known in seen.items():
+                self.clock[node] = max(known, self.clock.get(node, 0))
+            self.clock[actor] = counter
+            self.siblings.append(Version((actor, counter), value, tombstone, put_id))
+        return self.clock
+
+
+def context_of(position: bytes, clock: dict[bytes, int]) -> bytes:
+    entries = b"".join(struct.pack("<24sQQ", actor, counter, 0) for actor, counter in sorted(clock.items()))
+    return struct.pack("<BBHI16s16s", 1, 0, len(clock), 0, CLUSTER_ID, position) + entries + bytes(8)
+
+
+def clock_in(context: bytes) -> dict[bytes, int]:
+    return dict(struct.iter_unpack("<24sQ8x", context[40:-8])) if context else {}  # type: ignore[arg-type]
+
+
+class FakeNode:
+    """One node. `away`: refuses connections. `silent`: accepts them and answers nothing. `script`: what happens to the next puts and
+    gets, one by one: a Status to answer without applying, "break" to close the connection, "silence" to never answer, ("apply", any of
+    these) to apply first, or seconds to wait before doing it properly."""
+
+    def __init__(self, cluster: FakeCluster, index: int) -> None:
+        self.cluster = cluster
+        self.id = bytes([index + 1]) * 16
+        self.address = f"10.0.0.{index + 1}:7400"
+        self.away = False
+        self.silent = False
+        self.fragment_bytes = 0  # answers are cut into pieces of so many bytes; 0: not at all
+        self.cluster_id: bytes | None = CLUSTER_ID
+        self.version = 1
+        self.stale = False  # marks every answer
+        self.script: deque[Any] = deque()
+        self.received: list[Frame] = []  # every put and get that arrived
+        self.connections = 0
+        self._streams: list[trio.abc.Stream] = []
+
+    async def serve(self, stream: trio.StapledStream) -> None:
+        self.connections += 1
+        self._streams.append(stream)
+        cutter = FrameCutter()
+        try:
+            async with trio.open_nursery() as nursery:
+                while data := await stream.receive_some():
+                    for frame in cutter.feed(bytes(data)):
+                        nursery.start_soon(self._answer, stream, frame)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        await stream.aclose()
+
+    async def kill(self) -> None:
+        """Breaks every connection and refuses new ones."""
+        self.away = True
+        for stream in self._streams:
+            await stream.aclose()
+        self._streams.clear()
+
+    async def _answer(self, stream: trio.StapledStream, frame: Frame) -> None:
+        if self.silent:
+            return
+        status, body = await self._handle(frame, stream)
+        if status is None:
+            return
+        flags = STALE_PLACEMENT if self.stale else 0
+        answer = encode_frame(frame.type + 1, body, frame.request_id, status, flags)
+        step = self.fragment_bytes or len(answer)
+        async with self.cluster.lock_of(stream):
+            for start in range(0, len(answer), step):
+                await stream.send_all(answer[start : start + step])
+
+    async def _handle(self, frame: Frame, stream: trio.StapledStream) -> tuple[int | None, bytes]:
+        if frame.type == MessageType.HELLO:
+            if self.version != 1:
+                return Status.UNSUPPORTED_VERSION, b"speak version 2"
+            return Status.OK, control.encode(control.HelloReply(version=1, cluster_id=self.cluster_id, node_id=self.id))
+        if frame.type == MessageType.CONTROL:
+            return self.cluster.control(self, frame)
+        self.received.append(frame)
+        order = self.script.popleft() if self.script else None
+        if isinstance(order, int | float) and not isinstance(order, Status):
+            await trio.sleep(order)
+            order = None
+        answer = (Status.OK, b"")
+        if order is None or isinstance(order, tuple):
+            answer = self._put(frame) if frame.type == MessageType.PUT else self._get(frame)
+            order = order[1] if isinstance(order, tuple) else None
+        if order == "break":
+            await stream.aclose()
+            return None, b""
+        if order == "silence":
+            return None, b""
+        return (order, f"told to answer {order.name}".encode()) if order is not None else answer
+
+    def _put(self, frame: Frame) -> tuple[int, bytes]:
+        put = decode_put(frame.body)
+        stored = self.cluster.objects[put.bucket, put.key]
+        clock = stored.put(self.id + b"e" * 8, clock_in(put.context), put.put_id, put.value, put.tombstone, put.overwrite)
+        return Status.OK, context_of(key_position(put.key, put.bucket), clock)
+
+    def _get(self, frame: Frame) -> tuple[int, bytes]:
+        get = decode_get(frame.body)
+        stored = self.cluster.objects[get.bucket, get.key]
+        context = context_of(key_position(get.key, get.bucket), self.cluster.forgetful.get(self.address, stored.clock))
+        siblings = [(version.value, version.tombstone, 1000) for version in stored.siblings]
+        return (Status.OK if siblings else Status.NOT_FOUND), encode_get_reply(context, siblings)
+
+
+class FakeCluster:
+    """Nodes under one placement. Give `settings()` to `connect`, and `addresses` as seeds."""
+
+    def __init__(self, nursery: trio.Nursery, nodes: int = 3, replicas: int = 3) -> None:
+        self.objects: dict[tuple[bytes, bytes], Object] = defaultdict(Object)
+        self.forgetful: dict[str, dict[bytes, int]] = {}  # node -> the clock it answers gets with, instead of the true one
+        self.nodes = [FakeNode(self, index) for index in range(nodes)]
+        self.lists = [tuple((partition + step) % nodes for step in range(nodes)) for partition in range(PARTITIONS)]
+        self.ring = Ring(PARTITIONS, replicas, self.lists)
+        self.placement_number = 1
+        self.placements_told = 0
+        self.ready = True
+        self.buckets: dict[bytes, BucketSettings] = {}
+        self._nursery = nursery
+        self._locks: dict[int, trio.Lock] = defaultdict(trio.Lock)
+        self._chance = 0
+
+    @property
+    def addresses(self) -> list[str]:
+        return [node.address for node in self.nodes]
+
+    def settings(self, **changes: Any) -> Settings:
+        return Settings(dial=self.dial, random_bytes=self._random_bytes, **changes)
+
+    def served(self, kind: int) -> list[Frame]:
+        """Every request of that type which reached a node, node by node."""
+        return [frame for node in self.nodes for frame in node.received if frame.type == kind]
+
+    def homes(self, key: bytes, bucket: bytes = b"") -> list[FakeNode]:
+        return [self.nodes[index] for index in self.ring.preference_list(key, bucket)]
+
+    def lock_of(self, stream: object) -> trio.Lock:
+        return self._locks[id(stream)]
+
+    def _random_bytes(self, n: int) -> bytes:
+        self._chance += 1
+        return self._chance.to_bytes(8, "big")[-n:].rjust(n, b"\0")
+
+    async def dial(self, host: str, port: int) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        node = next((node for node in self.nodes if node.address == f"{host}:{port}"), None)
+        if node is None or node.away:
+            raise ConnectionRefusedError(f"nobody at {host}:{port}")
+        client, server = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(node.serve, server)
+        return client
+
+    def control(self, node: FakeNode, frame: Frame) -> tuple[int, bytes]:
+        request = control.decode_request(frame.body)
+        if isinstance(request, control.PlacementRequest):
+            if not self.ready:
+                return Status.NOT_READY, b"no cluster yet"
+            self.placements_told += 1
+            return Status.OK, control.encode(self._placement())
+        if isinstance(request, control.KeysPageRequest):
+            return Status.OK, control.encode(self._page(node, request))
+        if isinstance(request, control.BucketSetRequest):
+            self.buckets[request.name] = request.settings
+            return Status.OK, control.encode(control.BucketSetReply())
+        if isinstance(request, control.BucketListRequest):
+            return Status.OK, control.encode(control.BucketListReply(buckets=self._bucket_entries(), defaults=ClusterDefaults()))
+        return Status.BAD_REQUEST, b"the fake node does not know that"
+
+    def _bucket_entries(self) -> list[control.BucketEntry]:
+        return [control.BucketEntry(name=name, settings=settings) for name, settings in self.buckets.items()]
+
+    def _placement(self) -> control.PlacementReply:
+        return control.PlacementReply(
+            number=self.placement_number, name=self.placement_number, digest=b"d" * 16, cluster_id=CLUSTER_ID, partitions=PARTITIONS,
+            replicas=self.ring.replicas,
+            nodes=[NodeEntry(id=node.id, address=node.address, host=node.address) for node in self.nodes],
+            table=b"".join(struct.pack(f"<{len(order)}H", *order) for order in self.lists),
+            buckets=self._bucket_entries(), defaults=ClusterDefaults(),
+            limits=control.ClientLimits(key_bytes_max=4096, value_bytes_max=1 << 20, frame_bytes_max=2 << 20),
+        )  # fmt: skip
+
+    def _page(self, node: FakeNode, request: control.KeysPageRequest) -> control.KeysPageReply:
+        held = sorted(
+            (key_position(key, bucket) + bytes(8), key)
+            for (bucket, key), stored in self.objects.items()
+            if bucket == request.bucket and self.ring.partition(key, bucket) == request.partition
+            and not all(version.tombstone for version in stored.siblings)
+        )  # fmt: skip
+        later = [entry for entry in held if entry[0] > request.after]
+        page = later[: request.limit]
+        return control.KeysPageReply(entries=page, next=page[-1][0] if page else request.after, done=len(later) == len(page))
+
+
+@asynccontextmanager
+async def fake_cluster(nodes: int = 3, replicas: int = 3, **changes: Any) -> AsyncIterator[tuple[FakeCluster, Client]]:
+    """A cluster and a client of it; changes: fields of the client's settings and options."""
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        cluster = FakeCluster(nursery, nodes, replicas)
+        try:
+            async with connect(cluster.addresses, settings=cluster.settings(), **changes) as db:
+                yield cluster, db
+        except BaseException as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
