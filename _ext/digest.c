@@ -1,4 +1,4 @@
-/* MD5 in two shapes, one message at a time and eight side by side, from one table of steps (RFC 1321, section 3.4). */
+/* MD5 in two shapes, one message at a time and sixteen side by side, from one table of steps (RFC 1321, section 3.4). */
 #include "digest.h"
 
 #include <assert.h>
@@ -48,8 +48,9 @@
 
 static const uint32_t MD5_START[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
 
+/* The same words serve one message (uint32_t) and sixteen (a vector of them): C's operators do both. */
 #define STEP(mix, a, b, word, rotation, constant) \
-    a += (mix) + load_u32(block + 4 * (word)) + (uint32_t)(constant); \
+    a += (mix) + WORD(word) + (uint32_t)(constant); \
     a = b + (a << (rotation) | a >> (32 - (rotation)));
 /* The two halves of G share no bit, so they may be added: one step less on the path through b. */
 #define STEP_F(a, b, c, d, word, rotation, constant) STEP(d ^ (b & (c ^ d)), a, b, word, rotation, constant)
@@ -57,6 +58,7 @@ static const uint32_t MD5_START[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x1032
 #define STEP_H(a, b, c, d, word, rotation, constant) STEP(b ^ (c ^ d), a, b, word, rotation, constant)
 #define STEP_I(a, b, c, d, word, rotation, constant) STEP(c ^ (b | ~d), a, b, word, rotation, constant)
 
+#define WORD(word) load_u32(block + 4 * (word))
 static void md5_compress(uint32_t state[4], const uint8_t *block, size_t blocks)
 {
     for (; blocks > 0; blocks--, block += MD5_BLOCK_BYTES) {
@@ -68,13 +70,16 @@ static void md5_compress(uint32_t state[4], const uint8_t *block, size_t blocks)
         state[3] += d;
     }
 }
+#undef WORD
 
 /* Pads the last rest_n < 64 bytes of a message of message_n bytes into one block or two; returns how many. */
 static size_t md5_pad(const uint8_t *rest, size_t rest_n, size_t message_n, uint8_t tail[2 * MD5_BLOCK_BYTES])
 {
     size_t blocks = rest_n < MD5_BLOCK_BYTES - 8 ? 1 : 2;
     assert(rest_n < MD5_BLOCK_BYTES);
-    memset(tail, 0, blocks * MD5_BLOCK_BYTES);
+    memset(tail, 0, MD5_BLOCK_BYTES);
+    if (blocks == 2)
+        memset(tail + MD5_BLOCK_BYTES, 0, MD5_BLOCK_BYTES);
     if (rest_n > 0)
         memcpy(tail, rest, rest_n);
     tail[rest_n] = 0x80;
@@ -130,72 +135,65 @@ void digest_key_position(const uint8_t *bucket, size_t bucket_n, const uint8_t *
     md5_finish(state, taken > 0 ? key + taken : key, key_n - taken, message_n, out);
 }
 
-void md5_hash_8_portable(const uint8_t *const data[MD5_LANES], const size_t n[MD5_LANES], uint8_t out[MD5_LANES][MD5_BYTES])
-{
-    for (int lane = 0; lane < MD5_LANES; lane++)
-        md5_hash(data[lane], n[lane], out[lane]);
-}
-
 #ifdef DIGEST_AVX2
 
-#define LANES_STEP(mix, a, b, word, rotation, constant) \
-    a = _mm256_add_epi32(_mm256_add_epi32(a, words[word]), _mm256_add_epi32(mix, _mm256_set1_epi32((int)(constant)))); \
-    a = _mm256_add_epi32(b, _mm256_or_si256(_mm256_slli_epi32(a, rotation), _mm256_srli_epi32(a, 32 - (rotation))));
-#define XOR(left, right) _mm256_xor_si256(left, right)
-#define AND(left, right) _mm256_and_si256(left, right)
-#define LANES_F(a, b, c, d, word, rotation, constant) LANES_STEP(XOR(d, AND(b, XOR(c, d))), a, b, word, rotation, constant)
-#define LANES_G(a, b, c, d, word, rotation, constant) \
-    LANES_STEP(_mm256_add_epi32(AND(d, b), _mm256_andnot_si256(d, c)), a, b, word, rotation, constant)
-#define LANES_H(a, b, c, d, word, rotation, constant) LANES_STEP(XOR(b, XOR(c, d)), a, b, word, rotation, constant)
-#define LANES_I(a, b, c, d, word, rotation, constant) \
-    LANES_STEP(XOR(c, _mm256_or_si256(b, XOR(d, ones))), a, b, word, rotation, constant)
+/* Loops over registers: an array stays in registers only when its indices are constants. */
+#define UNROLLED _Pragma("GCC unroll 16")
 
-/* Words half*8 .. half*8+7 of eight blocks: words[i] gets word i of all lanes (an 8x8 transposition of 32-bit cells). */
-__attribute__((target("avx2"))) static inline void lanes_load(const uint8_t *const block[MD5_LANES], int half, __m256i words[8])
+/* Two registers of eight lanes. One alone would wait on itself: a step needs the one before, six cycles of it, and two
+ * messages' worth of steps fit in between. */
+typedef uint32_t lanes __attribute__((vector_size(4 * MD5_LANES)));
+#define WORD(word) words[word]
+
+/* Eight words of eight blocks, each read at block + offset, into one half of words[0..7]: word i of all of them in
+ * words[i] (an 8x8 transposition of 32-bit cells). */
+__attribute__((target("avx2"))) static inline void lanes_load(const uint8_t *const block[8], size_t offset, lanes *words, int half)
 {
     __m256i row[8], pair[8];
-    for (int lane = 0; lane < MD5_LANES; lane++)
-        row[lane] = _mm256_loadu_si256((const __m256i *)(const void *)(block[lane] + 32 * half));
-    for (int i = 0; i < 8; i += 2) {
+    UNROLLED for (int lane = 0; lane < 8; lane++)
+        row[lane] = _mm256_loadu_si256((const __m256i *)(const void *)(block[lane] + offset));
+    UNROLLED for (int i = 0; i < 8; i += 2) {
         pair[i] = _mm256_unpacklo_epi32(row[i], row[i + 1]);
         pair[i + 1] = _mm256_unpackhi_epi32(row[i], row[i + 1]);
     }
-    for (int i = 0; i < 8; i += 4) {
+    UNROLLED for (int i = 0; i < 8; i += 4) {
         row[i] = _mm256_unpacklo_epi64(pair[i], pair[i + 2]);
         row[i + 1] = _mm256_unpackhi_epi64(pair[i], pair[i + 2]);
         row[i + 2] = _mm256_unpacklo_epi64(pair[i + 1], pair[i + 3]);
         row[i + 3] = _mm256_unpackhi_epi64(pair[i + 1], pair[i + 3]);
     }
-    for (int i = 0; i < 4; i++) {
-        words[i] = _mm256_permute2x128_si256(row[i], row[i + 4], 0x20);
-        words[i + 4] = _mm256_permute2x128_si256(row[i], row[i + 4], 0x31);
+    UNROLLED for (int i = 0; i < 4; i++) {
+        _mm256_storeu_si256((__m256i *)(void *)&words[i] + half, _mm256_permute2x128_si256(row[i], row[i + 4], 0x20));
+        _mm256_storeu_si256((__m256i *)(void *)&words[i + 4] + half, _mm256_permute2x128_si256(row[i], row[i + 4], 0x31));
     }
 }
 
 /* One block of each lane; lanes whose cell of `active` is 0 keep their state. */
-__attribute__((target("avx2"))) static void lanes_compress(__m256i state[4], const uint8_t *const block[MD5_LANES], __m256i active)
+__attribute__((target("avx2")))
+static inline void lanes_compress(lanes state[4], const uint8_t *const block[MD5_LANES], const uint32_t active[MD5_LANES])
 {
-    const __m256i ones = _mm256_set1_epi32(-1);
-    __m256i words[16], a = state[0], b = state[1], c = state[2], d = state[3];
-    lanes_load(block, 0, words);
-    lanes_load(block, 1, words + 8);
-    MD5_STEPS(LANES_F, LANES_G, LANES_H, LANES_I)
-    state[0] = _mm256_add_epi32(state[0], AND(a, active));
-    state[1] = _mm256_add_epi32(state[1], AND(b, active));
-    state[2] = _mm256_add_epi32(state[2], AND(c, active));
-    state[3] = _mm256_add_epi32(state[3], AND(d, active));
+    lanes words[16], keep, a = state[0], b = state[1], c = state[2], d = state[3];
+    for (int half = 0; half < 2; half++) {
+        lanes_load(block + 8 * half, 0, words, half);
+        lanes_load(block + 8 * half, 32, words + 8, half);
+    }
+    MD5_STEPS(STEP_F, STEP_G, STEP_H, STEP_I)
+    memcpy(&keep, active, sizeof keep);
+    state[0] += a & keep;
+    state[1] += b & keep;
+    state[2] += c & keep;
+    state[3] += d & keep;
 }
 
 __attribute__((target("avx2")))
-void md5_hash_8_avx2(const uint8_t *const data[MD5_LANES], const size_t n[MD5_LANES], uint8_t out[MD5_LANES][MD5_BYTES])
+static void md5_hash_lanes(const uint8_t *const data[MD5_LANES], const size_t n[MD5_LANES], uint8_t out[MD5_LANES][MD5_BYTES])
 {
     uint8_t tail[MD5_LANES][2 * MD5_BLOCK_BYTES];
-    uint32_t result[4][MD5_LANES];
     size_t whole[MD5_LANES], blocks[MD5_LANES], blocks_most = 0;
-    __m256i state[4];
+    lanes state[4];
 
     for (int i = 0; i < 4; i++)
-        state[i] = _mm256_set1_epi32((int)MD5_START[i]);
+        state[i] = (lanes){0} + MD5_START[i];
     for (int lane = 0; lane < MD5_LANES; lane++) {
         whole[lane] = n[lane] / MD5_BLOCK_BYTES;
         blocks[lane] = whole[lane] + md5_pad(whole[lane] > 0 ? data[lane] + whole[lane] * MD5_BLOCK_BYTES : data[lane],
@@ -205,39 +203,57 @@ void md5_hash_8_avx2(const uint8_t *const data[MD5_LANES], const size_t n[MD5_LA
     }
     for (size_t turn = 0; turn < blocks_most; turn++) {
         const uint8_t *block[MD5_LANES];
-        int32_t active[MD5_LANES];
+        uint32_t active[MD5_LANES];
         for (int lane = 0; lane < MD5_LANES; lane++) {
-            active[lane] = turn < blocks[lane] ? -1 : 0;
+            active[lane] = turn < blocks[lane] ? UINT32_MAX : 0;
             block[lane] = turn < whole[lane] ? data[lane] + turn * MD5_BLOCK_BYTES
                 : active[lane] ? tail[lane] + (turn - whole[lane]) * MD5_BLOCK_BYTES
                 : tail[lane];  /* a lane that is done reads anything it may */
         }
-        lanes_compress(state, block, _mm256_loadu_si256((const __m256i *)(const void *)active));
+        lanes_compress(state, block, active);
     }
-    for (int i = 0; i < 4; i++)
-        _mm256_storeu_si256((__m256i *)(void *)result[i], state[i]);
     for (int lane = 0; lane < MD5_LANES; lane++)
         for (int i = 0; i < 4; i++)
-            store_u32(out[lane] + 4 * i, result[i][lane]);
+            store_u32(out[lane] + 4 * i, state[i][lane]);
 }
+#undef WORD
 
-int md5_has_lanes(void) { return __builtin_cpu_supports("avx2") != 0; }
+/* Below this many messages a pass over all lanes costs more than hashing them singly. */
+enum { LANES_WORTH = 3 };
+
+/* Hashes as many of the first messages as are worth it, and says how many those are. */
+static size_t md5_hash_groups(const uint8_t *const *data, const size_t *n, size_t count, uint8_t (*out)[MD5_BYTES])
+{
+    size_t done = 0;
+    if (!__builtin_cpu_supports("avx2"))
+        return 0;
+    for (; count - done >= MD5_LANES; done += MD5_LANES)
+        md5_hash_lanes(data + done, n + done, out + done);
+    if (count - done >= LANES_WORTH) {
+        const uint8_t *some_data[MD5_LANES] = {0};
+        size_t some_n[MD5_LANES] = {0};
+        uint8_t some_out[MD5_LANES][MD5_BYTES];
+        memcpy(some_data, data + done, (count - done) * sizeof *data);
+        memcpy(some_n, n + done, (count - done) * sizeof *n);
+        md5_hash_lanes(some_data, some_n, some_out);
+        memcpy(out + done, some_out, (count - done) * sizeof *out);
+        done = count;
+    }
+    return done;
+}
 
 #else
 
-void md5_hash_8_avx2(const uint8_t *const data[MD5_LANES], const size_t n[MD5_LANES], uint8_t out[MD5_LANES][MD5_BYTES])
+static size_t md5_hash_groups(const uint8_t *const *data, const size_t *n, size_t count, uint8_t (*out)[MD5_BYTES])
 {
-    md5_hash_8_portable(data, n, out);
+    (void)data, (void)n, (void)count, (void)out;
+    return 0;
 }
-
-int md5_has_lanes(void) { return 0; }
 
 #endif
 
-void md5_hash_8(const uint8_t *const data[MD5_LANES], const size_t n[MD5_LANES], uint8_t out[MD5_LANES][MD5_BYTES])
+void md5_hash_many(const uint8_t *const *data, const size_t *n, size_t count, uint8_t (*out)[MD5_BYTES])
 {
-    if (md5_has_lanes())
-        md5_hash_8_avx2(data, n, out);
-    else
-        md5_hash_8_portable(data, n, out);
+    for (size_t i = md5_hash_groups(data, n, count, out); i < count; i++)
+        md5_hash(data[i], n[i], out[i]);
 }

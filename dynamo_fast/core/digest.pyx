@@ -1,7 +1,7 @@
 """MD5 (RFC 1321) and the position of a key on the ring.
 
 The paper places a key by the MD5 of it (section 4.2); so does every node and client here, hence one place that says what
-exactly is hashed. `md5_many` hashes eight messages side by side where the processor has AVX2.
+exactly is hashed. `md5_many` hashes sixteen messages side by side where the processor has AVX2.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -9,10 +9,9 @@ from libc.stdint cimport uint8_t
 
 cdef extern from "digest.h" nogil:
     enum: MD5_BYTES
-    enum: MD5_LANES
     enum: DIGEST_BUCKET_BYTES_MAX
     void c_md5_hash "md5_hash"(const uint8_t *data, size_t n, uint8_t *out)
-    void c_md5_hash_8 "md5_hash_8"(const uint8_t **data, const size_t *n, uint8_t (*out)[16])
+    void c_md5_hash_many "md5_hash_many"(const uint8_t **data, const size_t *n, size_t count, uint8_t (*out)[16])
     void c_key_position "digest_key_position"(const uint8_t *bucket, size_t bucket_n, const uint8_t *key, size_t key_n, uint8_t *out)
 
 
@@ -20,8 +19,8 @@ cdef void md5(const uint8_t *data, size_t n, uint8_t *out) noexcept nogil:
     c_md5_hash(data, n, out)
 
 
-cdef void md5_8(const uint8_t **data, const size_t *n, uint8_t *out) noexcept nogil:
-    c_md5_hash_8(data, n, <uint8_t (*)[16]>out)
+cdef void md5_several(const uint8_t **data, const size_t *n, size_t count, uint8_t *out) noexcept nogil:
+    c_md5_hash_many(data, n, count, <uint8_t (*)[16]>out)
 
 
 cdef void key_position(const uint8_t *bucket, size_t bucket_n, const uint8_t *key, size_t key_n, uint8_t *out) noexcept nogil:
@@ -40,25 +39,23 @@ def md5_many(list messages not None, /) -> list[bytes]:
 
     Equal to `[md5(m) for m in messages]`, several times faster on a processor with AVX2.
     """
-    cdef Py_ssize_t i, lane, count = len(messages)
+    cdef Py_ssize_t first, i, several, count = len(messages)
     cdef const uint8_t *data[MD5_LANES]
     cdef size_t n[MD5_LANES]
     cdef uint8_t out[MD5_LANES * MD5_BYTES]
     cdef bytes message
     cdef list digests = []
-    for i in range(0, count, MD5_LANES):
-        for lane in range(MD5_LANES):
-            data[lane] = NULL
-            n[lane] = 0
-            if i + lane < count:
-                message = messages[i + lane]
-                if message is None:
-                    raise TypeError("a message must be bytes, not None")
-                data[lane] = <const uint8_t *>PyBytes_AS_STRING(message)
-                n[lane] = PyBytes_GET_SIZE(message)
-        md5_8(data, n, out)
-        for lane in range(min(count - i, MD5_LANES)):
-            digests.append(PyBytes_FromStringAndSize(<char *>&out[lane * MD5_BYTES], MD5_BYTES))
+    for first in range(0, count, MD5_LANES):
+        several = min(count - first, MD5_LANES)
+        for i in range(several):
+            message = messages[first + i]
+            if message is None:
+                raise TypeError("a message must be bytes, not None")
+            data[i] = <const uint8_t *>PyBytes_AS_STRING(message)
+            n[i] = PyBytes_GET_SIZE(message)
+        md5_several(data, n, several, out)
+        for i in range(several):
+            digests.append(PyBytes_FromStringAndSize(<char *>&out[i * MD5_BYTES], MD5_BYTES))
     return digests
 
 

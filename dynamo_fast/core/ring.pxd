@@ -1,6 +1,11 @@
 """The ring for other Cython modules: position -> partition -> nodes, without Python objects."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "ring.h" nogil:
+    ctypedef struct RingToken "struct ring_token":
+        uint64_t high, low
+        uint32_t node
 
 
 cdef class Ring:
@@ -20,3 +25,13 @@ cdef class Ring:
 
     cdef int fill(self, object preference_lists) except -1
     cdef int check_partition(self, Py_ssize_t partition) except -1
+
+
+cdef class BasicRing:
+    cdef RingToken *sorted_tokens
+    cdef uint8_t *seen                 # scratch of a walk: one byte per node, all 0 between walks
+    cdef uint16_t *found               # what the last walk met, up to node_count
+    cdef readonly size_t token_count
+    cdef readonly uint32_t node_count  # one more than the largest node
+
+    cdef tuple walk(self, const uint8_t *position, uint32_t count)

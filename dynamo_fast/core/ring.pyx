@@ -6,20 +6,19 @@ that the paper starts from (section 4.2), a pure structure to compare with.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from dynamo_fast.core.bytes cimport load_u64_be
-from dynamo_fast.core.digest cimport key_position, md5, md5_8
+from dynamo_fast.core.digest cimport MD5_LANES, key_position, md5, md5_several
 
 cdef extern from "ring.h" nogil:
     enum: RING_PARTITIONS_MAX
     enum: RING_NODES_MAX
-    ctypedef struct RingToken "struct ring_token":
-        uint64_t high, low
-        uint32_t node
     uint32_t ring_partition(const uint8_t *position, unsigned int partition_bits)
     int ring_is_permutation(const uint16_t *order, uint32_t node_count, uint8_t *seen)
     void ring_sort_tokens(RingToken *tokens, size_t count)
@@ -27,7 +26,6 @@ cdef extern from "ring.h" nogil:
 
 cdef enum:
     POSITION_BYTES = 16
-    LANES = 8
     BUCKET_BYTES_MAX = 255
 
 
@@ -121,26 +119,26 @@ cdef class Ring:
         return self.home_tuples[ring_partition(position, self.partition_bits)]
 
     def preference_lists(self, list keys not None) -> list[tuple[int, ...]]:
-        """`preference_list` of every key (bytes, in the default bucket), hashed eight at a time."""
-        cdef Py_ssize_t i, lane, count = len(keys)
-        cdef const uint8_t *data[LANES]
-        cdef size_t n[LANES]
-        cdef uint8_t positions[LANES * POSITION_BYTES]
+        """`preference_list` of every key (bytes, in the default bucket), hashed several at a time."""
+        cdef Py_ssize_t first, i, several, count = len(keys)
+        cdef const uint8_t *data[MD5_LANES]
+        cdef size_t n[MD5_LANES]
+        cdef uint8_t positions[MD5_LANES * POSITION_BYTES]
         cdef bytes key
-        cdef list found = []
-        for i in range(0, count, LANES):
-            for lane in range(LANES):
-                data[lane] = NULL
-                n[lane] = 0
-                if i + lane < count:
-                    key = keys[i + lane]
-                    if key is None:
-                        raise TypeError("a key must be bytes, not None")
-                    data[lane] = <const uint8_t *>PyBytes_AS_STRING(key)
-                    n[lane] = PyBytes_GET_SIZE(key)
-            md5_8(data, n, positions)
-            for lane in range(min(count - i, LANES)):
-                found.append(self.home_tuples[ring_partition(positions + lane * POSITION_BYTES, self.partition_bits)])
+        cdef list found = PyList_New(count)
+        for first in range(0, count, MD5_LANES):
+            several = min(count - first, MD5_LANES)
+            for i in range(several):
+                key = keys[first + i]
+                if key is None:
+                    raise TypeError("a key must be bytes, not None")
+                data[i] = <const uint8_t *>PyBytes_AS_STRING(key)
+                n[i] = PyBytes_GET_SIZE(key)
+            md5_several(data, n, several, positions)
+            for i in range(several):
+                homes = self.home_tuples[ring_partition(positions + i * POSITION_BYTES, self.partition_bits)]
+                Py_INCREF(homes)
+                PyList_SET_ITEM(found, first + i, homes)
         return found
 
     def fallbacks(self, bytes key not None, bytes bucket not None=b"") -> tuple[int, ...]:
@@ -158,3 +156,77 @@ cdef class Ring:
         """All nodes in a partition's preference order: its homes, then its fallbacks."""
         self.check_partition(partition)
         return indices(self.order(<uint32_t>partition), self.node_count)
+
+
+@cython.final
+cdef class BasicRing:
+    """`BasicRing(tokens)`: the paper's first ring (section 4.2): tokens of (16-byte position, node), in any order.
+
+    A key belongs to the first token after its position, clockwise, and its preference list is the distinct nodes met from
+    there on. A node with several tokens has as many virtual nodes. Nodes are numbers below 65535; there is at least one
+    token, and no two at one position (ValueError otherwise). Immutable.
+    """
+
+    def __cinit__(self, tokens):
+        cdef Py_ssize_t i
+        cdef const uint8_t *at
+        cdef bytes position
+        self.token_count = len(tokens)
+        if self.token_count == 0:
+            raise ValueError("a ring has at least one token")
+        self.sorted_tokens = <RingToken *>malloc(self.token_count * sizeof(RingToken))
+        if self.sorted_tokens == NULL:
+            raise MemoryError
+        for i, (position, node) in enumerate(tokens):
+            if position is None or PyBytes_GET_SIZE(position) != POSITION_BYTES:
+                raise ValueError(f"a position has {POSITION_BYTES} bytes")
+            if not 0 <= node < RING_NODES_MAX:
+                raise ValueError(f"a node is a number from 0 to {RING_NODES_MAX - 1}, not {node}")
+            at = <const uint8_t *>PyBytes_AS_STRING(position)
+            self.sorted_tokens[i].high = load_u64_be(at)
+            self.sorted_tokens[i].low = load_u64_be(at + 8)
+            self.sorted_tokens[i].node = node
+            self.node_count = max(self.node_count, self.sorted_tokens[i].node + 1)
+        ring_sort_tokens(self.sorted_tokens, self.token_count)
+        for i in range(1, self.token_count):
+            if (self.sorted_tokens[i].high == self.sorted_tokens[i - 1].high
+                    and self.sorted_tokens[i].low == self.sorted_tokens[i - 1].low):
+                raise ValueError("two tokens have the same position")
+        self.seen = <uint8_t *>calloc(self.node_count, 1)
+        self.found = <uint16_t *>calloc(self.node_count, sizeof(uint16_t))
+        if self.seen == NULL or self.found == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.sorted_tokens)
+        free(self.seen)
+        free(self.found)
+
+    @staticmethod
+    def random(token_counts, random_bytes) -> BasicRing:
+        """A ring on which node i has token_counts[i] tokens at random positions: in proportion to its weight, as the paper
+        gives a machine virtual nodes by its capacity. `random_bytes(n)` gives n random bytes."""
+        return BasicRing([(random_bytes(POSITION_BYTES), node) for node, count in enumerate(token_counts) for _ in range(count)])
+
+    def tokens(self) -> list[tuple[bytes, int]]:
+        """All tokens as (position, node), in the order of their positions."""
+        cdef size_t i
+        return [((<object>self.sorted_tokens[i].high << 64 | self.sorted_tokens[i].low).to_bytes(POSITION_BYTES, "big"),
+                 self.sorted_tokens[i].node) for i in range(self.token_count)]
+
+    def preference_list(self, bytes key not None, uint32_t count, bytes bucket not None=b"") -> tuple[int, ...]:
+        """The first `count` distinct nodes clockwise from a key; fewer when the ring has fewer."""
+        cdef uint8_t position[POSITION_BYTES]
+        position_of(key, bucket, position)
+        return self.walk(position, count)
+
+    def preference_list_at(self, bytes position not None, uint32_t count) -> tuple[int, ...]:
+        """The first `count` distinct nodes clockwise from a 16-byte position."""
+        if PyBytes_GET_SIZE(position) != POSITION_BYTES:
+            raise ValueError(f"a position has {POSITION_BYTES} bytes, not {len(position)}")
+        return self.walk(<const uint8_t *>PyBytes_AS_STRING(position), count)
+
+    cdef tuple walk(self, const uint8_t *position, uint32_t count):
+        cdef uint32_t found = ring_walk(self.sorted_tokens, self.token_count, position, min(count, self.node_count),
+                                        self.seen, self.found)
+        return indices(self.found, found)

@@ -1,0 +1,153 @@
+"""Which nodes hold which partition, and who stands in for them (paper, sections 4.2, 4.3 and 6.2, strategy 3).
+
+A placement is a table with one row per partition: all nodes in preference order, the homes first. It is a pure function of
+the members, in integers, so that every node computes the same one whatever order it heard of them in; once announced it
+never changes, and its name goes with every request between replicas.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynamo_fast.core.digest import md5
+from dynamo_fast.core.ring import Ring
+from dynamo_fast.core.spread import Spread
+
+# Changes whenever the same members would be given another table.
+ALGORITHM = 1
+NODE_ID_BYTES = 16
+NO_PARENT = bytes(16)
+PARTITIONS_MAX = 4096
+REPLICAS_MAX = 16
+MEMBERS_MAX = 1024
+WEIGHT_MAX = 65536
+
+
+class PlacementError(ValueError):
+    """No placement can be made from these members, or these bytes are none; the text says why and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node as placement sees it. Weight is relative: a node of weight 2 is given twice the partitions of one of 1."""
+
+    node_id: bytes
+    host: str
+    zone: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A table and what it is known by. Rows hold indices into `node_ids`, which is sorted."""
+
+    number: int  # from 1; a child has its parent's and one more
+    parent_digest: bytes  # NO_PARENT for the first
+    algorithm: int
+    replicas: int  # homes of every partition: the first entries of a row
+    node_ids: tuple[bytes, ...]
+    table: tuple[tuple[int, ...], ...]
+    digest: bytes  # MD5 of `canonical_bytes`
+
+    @property
+    def partitions(self) -> int:
+        return len(self.table)
+
+    @property
+    def name(self) -> int:
+        """What requests between replicas carry: the number, then the digest's first four bytes (little-endian), as a u64."""
+        return self.number << 32 | int.from_bytes(self.digest[:4], "little")
+
+    def ring(self) -> Ring:
+        """The table as lookups want it. Takes some milliseconds: to be kept."""
+        return Ring(self.partitions, self.replicas, self.table)
+
+    def table_bytes(self) -> bytes:
+        """Every row, one after another, as little-endian u16: what peers and clients are sent."""
+        return packed(self.table)
+
+    @staticmethod
+    def from_table(
+        number: int, parent_digest: bytes, algorithm: int, replicas: int, node_ids: Sequence[bytes], table_bytes: bytes
+    ) -> "Placement":
+        """The placement that another node sent. Raises PlacementError when these cannot be its parts."""
+        ids = tuple(node_ids)
+        if not ids or any(len(node_id) != NODE_ID_BYTES for node_id in ids) or list(ids) != sorted(set(ids)):
+            raise PlacementError(f"a placement names its nodes by {NODE_ID_BYTES} bytes each, sorted, every one once")
+        partitions, rest = divmod(len(table_bytes), 2 * len(ids))
+        if rest:
+            raise PlacementError(f"a table of {len(ids)} nodes has {2 * len(ids)} bytes a row, but {rest} are left over")
+        check_numbers(partitions, replicas)
+        if replicas > len(ids):
+            raise PlacementError(f"{len(ids)} nodes cannot be {replicas} distinct homes")
+        table = tuple(struct.iter_unpack(f"<{len(ids)}H", table_bytes))
+        for partition, row in enumerate(table):
+            if sorted(row) != list(range(len(ids))):
+                raise PlacementError(f"partition {partition} does not list every node once")
+        digest = md5(canonical_bytes(algorithm, replicas, ids, table_bytes))
+        return Placement(number, parent_digest, algorithm, replicas, ids, table, digest)
+
+
+def packed(table: Sequence[Sequence[int]]) -> bytes:
+    row = struct.Struct(f"<{len(table[0])}H")
+    return b"".join([row.pack(*nodes) for nodes in table])
+
+
+def canonical_bytes(algorithm: int, replicas: int, node_ids: Sequence[bytes], table_bytes: bytes) -> bytes:
+    """What a placement's digest is taken of: u16 algorithm, u16 replicas, u32 nodes, the sorted node ids, the table."""
+    return struct.pack("<HHI", algorithm, replicas, len(node_ids)) + b"".join(node_ids) + table_bytes
+
+
+def check_numbers(partitions: int, replicas: int) -> None:
+    if not 1 <= partitions <= PARTITIONS_MAX or partitions & (partitions - 1):
+        raise PlacementError(f"partitions must be a power of two from 1 to {PARTITIONS_MAX}, not {partitions}")
+    if not 1 <= replicas <= REPLICAS_MAX:
+        raise PlacementError(f"replicas must be from 1 to {REPLICAS_MAX}, not {replicas}")
+
+
+def check_members(members: Sequence[Member], partitions: int, replicas: int) -> None:
+    check_numbers(partitions, replicas)
+    if not 1 <= len(members) <= MEMBERS_MAX:
+        raise PlacementError(f"a placement needs 1 to {MEMBERS_MAX} members, not {len(members)}")
+    zone_of: dict[str, str] = {}
+    seen: set[bytes] = set()
+    for member in members:
+        name = member.node_id.hex()
+        if len(member.node_id) != NODE_ID_BYTES:
+            raise PlacementError(f"a node id has {NODE_ID_BYTES} bytes, but {name or 'one'} has {len(member.node_id)}")
+        if member.node_id in seen:
+            raise PlacementError(f"node {name} is a member twice")
+        seen.add(member.node_id)
+        if not 1 <= member.weight <= WEIGHT_MAX:
+            raise PlacementError(f"node {name} has weight {member.weight}; weights go from 1 to {WEIGHT_MAX}")
+        zone = zone_of.setdefault(member.host, member.zone)
+        if zone != member.zone:
+            raise PlacementError(f"host {member.host!r} is said to be in zone {zone!r} and in zone {member.zone!r}; it can be in one")
+    held = partitions * min(replicas, len(members))
+    if held < len(members):
+        raise PlacementError(
+            f"{partitions} partitions with {min(replicas, len(members))} replicas are {held} to hold, so {len(members)} nodes "
+            "cannot have one each; use more partitions or fewer nodes"
+        )
+
+
+def first_placement(members: Sequence[Member], partitions: int, replicas: int) -> Placement:
+    """The placement a cluster is born with.
+
+    Each partition gets min(replicas, members) homes: distinct nodes, on as many distinct hosts and in as many distinct
+    zones as there are. Nodes hold partitions, and come first in preference lists, in proportion to their weights; when one
+    is dead, what it held is spread over the others in the same way. Raises PlacementError when the plan is impossible.
+    """
+    check_members(members, partitions, replicas)
+    ordered = sorted(members, key=lambda member: member.node_id)
+    node_ids = tuple(member.node_id for member in ordered)
+    spread = Spread(
+        [member.host for member in ordered],
+        [member.zone for member in ordered],
+        [member.weight for member in ordered],
+        min(replicas, len(ordered)),
+        seed=int.from_bytes(md5(b"".join(node_ids))[:8], "little"),
+    )
+    table = spread.table(partitions)
+    digest = md5(canonical_bytes(ALGORITHM, spread.replicas, node_ids, packed(table)))
+    return Placement(1, NO_PARENT, ALGORITHM, spread.replicas, node_ids, table, digest)

@@ -1,0 +1,84 @@
+"""How many partitions each node is to hold: replicas shared out by weight (paper, sections 4.2 and 6.2).
+
+Nodes stand on hosts, hosts in zones. No partition may have two replicas on one host while there are hosts enough, nor two
+in one zone while there are zones enough, so a heavy node cannot always have its share: a host of a cluster with three
+homes per partition holds each partition at most once, whatever its weight. Within those bounds the shares are as
+proportional as whole partitions allow: water is poured into all nodes at once, as wide as their weights, until a node,
+host or zone is full; what it cannot take goes to the others. Integers only, so that every machine finds the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+# Water levels are counted in 2^-40 of a partition for a weight of 1.
+LEVEL_BITS = 40
+
+
+@dataclass(slots=True)
+class Basin:
+    """A node, a host, a zone or the cluster. Bounds are in partitions."""
+
+    least: int
+    most: int
+    weight: int = 0  # a node's; 0 for what has parts
+    parts: list["Basin"] = field(default_factory=list)
+    quota: int = 0
+
+    def holds(self, level: int) -> int:
+        """What is in it when the water stands at `level`, in 2^-LEVEL_BITS partitions."""
+        water = sum(part.holds(level) for part in self.parts) if self.parts else level * self.weight
+        return min(max(water, self.least << LEVEL_BITS), self.most << LEVEL_BITS)
+
+    def pour(self, quota: int) -> None:
+        """Sets the quota, a number between the bounds, and shares it out among the parts, all the way down."""
+        assert self.least <= quota <= self.most
+        self.quota = quota
+        if not self.parts:
+            return
+        low, high = 0, self.most << LEVEL_BITS
+        while low < high:
+            middle = (low + high + 1) // 2
+            if sum(part.holds(middle) for part in self.parts) <= quota << LEVEL_BITS:
+                low = middle
+            else:
+                high = middle - 1
+        waters = [part.holds(low) for part in self.parts]
+        quotas = [water >> LEVEL_BITS for water in waters]
+        # Whole partitions: what is left over goes to the largest remainders, one each.
+        mask = (1 << LEVEL_BITS) - 1
+        by_remainder = sorted(range(len(waters)), key=lambda i: -(waters[i] & mask))
+        for i in by_remainder[: quota - sum(quotas)]:
+            quotas[i] += 1
+        for part, part_quota in zip(self.parts, quotas, strict=True):
+            part.pour(part_quota)
+
+
+def joined(parts: list[Basin], least: int, most: int) -> Basin:
+    return Basin(max(least, sum(part.least for part in parts)), min(most, sum(part.most for part in parts)), parts=parts)
+
+
+def quotas(cluster: Sequence[Sequence[Sequence[int]]], partitions: int, replicas: int) -> list[int]:
+    """Partitions per node, from the weights of the nodes on each host of each zone, in that order, as one flat list.
+
+    `replicas` is at most the number of nodes. The quotas add up to partitions * replicas, and partitions can be dealt out
+    so that each has as many distinct hosts, and zones, as there are, up to `replicas`.
+    """
+    enough_hosts = sum(len(zone) for zone in cluster) >= replicas
+    enough_zones = len(cluster) >= replicas
+    everything = partitions * replicas
+
+    def bounds(enough: bool) -> tuple[int, int]:
+        # With enough of them none holds a partition twice; with too few each holds every partition at least once.
+        return (0, partitions) if enough else (partitions, everything)
+
+    nodes: list[Basin] = []
+    zones = []
+    for zone in cluster:
+        hosts = []
+        for host in zone:
+            workers = [Basin(0, partitions, weight) for weight in host]
+            nodes += workers
+            hosts.append(joined(workers, *bounds(enough_hosts)))
+        zones.append(joined(hosts, *bounds(enough_zones)))
+    joined(zones, 0, everything).pour(everything)
+    return [node.quota for node in nodes]
