@@ -50,7 +50,7 @@ def objects(draw: st.DrawFn) -> Siblings:
     return Siblings(pack(clock.packed(), yield_to_newer(clock, kept)))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=200)
 @given(objects(), objects())
 def test_any_two_valid_objects_merge_as_the_model_says(a: Siblings, b: Siblings) -> None:
     merged = a.merge(b)
@@ -61,7 +61,7 @@ def test_any_two_valid_objects_merge_as_the_model_says(a: Siblings, b: Siblings)
     assert a.merge(a) == a
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(objects(), st.data())
 def test_a_changed_byte_is_refused_or_is_another_valid_object(valid: Siblings, data: st.DataObject) -> None:
     packed = bytearray(valid.packed)

@@ -106,7 +106,7 @@ def test_from_bytes_takes_exactly_the_canonical_form(model: ModelClock, place: i
     ids=["counter 0", "counter too high", "timestamp too high", "twice", "twice, unlike", "short node", "long node", "too many"],
 )
 def test_what_is_no_clock_is_refused(entries: list[tuple[bytes, int, int, int]]) -> None:
-    with pytest.raises(ValueError, match="clock|node id"):
+    with pytest.raises(ValueError, match=r"clock|node id"):
         VectorClock(entries)
 
 

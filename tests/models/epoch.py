@@ -27,6 +27,9 @@ class Record(NamedTuple):
     puts: frozenset[int] = frozenset()
 
 
+NO_RECORD = Record()
+
+
 class Situation(NamedTuple):
     """All that a rule may look at when a put needs an epoch."""
 
@@ -46,7 +49,7 @@ def careful(situation: Situation) -> int:
     """DESIGN's rule: go on only with an epoch that this process itself used on this record, which is still there."""
     nonce, epoch = situation.record.mark
     counter = situation.record.object.clock.counter(situation.node, epoch)
-    if nonce == situation.process_nonce and 0 < counter and situation.context.counter(situation.node, epoch) <= counter:
+    if nonce == situation.process_nonce and counter > 0 and situation.context.counter(situation.node, epoch) <= counter:
         return epoch
     return situation.fresh_epoch
 
@@ -79,8 +82,8 @@ class Machine:
     node: bytes
     nonce: int
     process_epoch: int
-    record: Record = Record()
-    synced: Record = Record()  # what a power cut leaves
+    record: Record = NO_RECORD
+    synced: Record = NO_RECORD  # what a power cut leaves
     stopped_cleanly: bool = True
 
 
@@ -100,7 +103,7 @@ COMMANDS = ("put", "put", "blind put", "overwrite", "merge", "merge", "sync", "r
 class World:
     rule: Rule
     machines: list[Machine] = field(default_factory=list)
-    states: list[Record] = field(default_factory=lambda: [Record()])  # every version ever: contexts and messages come from here
+    states: list[Record] = field(default_factory=lambda: [NO_RECORD])  # every version ever: contexts and messages come from here
     backups: list[tuple[bytes, Record]] = field(default_factory=list)
     issued: dict[Dot, list[int]] = field(default_factory=dict)  # dot -> puts that got it
     superseded: set[int] = field(default_factory=set)  # puts that a later put had truly seen
@@ -137,7 +140,7 @@ class World:
         state = self.states[command.other % len(self.states)]
         match command.name:
             case "put" | "blind put" | "overwrite":
-                return self._put(machine, state if command.name == "put" else Record(), command.name == "overwrite")
+                return self._put(machine, state if command.name == "put" else NO_RECORD, command.name == "overwrite")
             case "merge":
                 return self._merge(machine, state)
             case "sync":
@@ -149,7 +152,7 @@ class World:
             case "power cut":
                 return self._started(replace(machine, record=machine.synced, stopped_cleanly=False))
             case "lose record":
-                return replace(machine, record=Record(), synced=Record())
+                return replace(machine, record=NO_RECORD, synced=NO_RECORD)
             case "copy directory":
                 if len(self.machines) < 4:
                     self.machines.append(self._started(machine))
