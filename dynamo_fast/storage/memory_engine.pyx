@@ -1,0 +1,78 @@
+"""The engine whose records do not outlive the process: the write buffer alone, for tests, caches and simulations."""
+
+cimport cython
+from libc.stdint cimport uint8_t
+
+from dynamo_fast.core.merkle cimport Forest
+from dynamo_fast.storage.arena cimport Slot
+from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, ROOM_NONE, ROOM_PLENTY, ROOM_SOFT, Engine
+from dynamo_fast.storage.schema cimport RecordView, record_view
+from dynamo_fast.storage.write_buffer cimport WriteBuffer, record_of
+
+import trio
+
+from dynamo_fast.storage.engine import StorageError
+from dynamo_fast.storage.write_buffer import BufferFull
+
+LEAVES = 256  # of a partition's Merkle tree
+
+
+@cython.final
+cdef class MemoryEngine(Engine):
+    """`MemoryEngine(partitions=1024, bytes_max=1 GiB)`: beyond the limit `room` is none, at four times it stores fail."""
+
+    def __cinit__(self, *, partitions: int = 1024, bytes_max: int = 1 << 30):
+        self.forest = Forest(partitions, LEAVES)
+        self.buffer = WriteBuffer(bytes_max)
+        self.bytes_max = bytes_max
+
+    cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
+        cdef Slot *slot = self.buffer.find(store_key)
+        if slot == NULL:
+            return FIND_NOTHING
+        record_view(record_of(slot), slot.n, view)
+        return FIND_RECORD
+
+    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1:
+        cdef RecordView view
+        cdef int code = record_view(record, n, &view)
+        assert code == 0, "only records are stored"
+        try:
+            self.buffer.store(store_key, record, n, 0, 0)
+        except BufferFull as error:
+            raise StorageError(f"{error}; raise the limit") from error
+        self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, view.hash)
+        self.puts += 1
+        self.position_bytes += n
+        return 0
+
+    cdef int end_pass(self) except -1:
+        return 0
+
+    cdef uint64_t log_position(self) noexcept:
+        return self.position_bytes
+
+    cdef uint64_t durable_position(self) noexcept:
+        return self.position_bytes
+
+    cdef int room(self) noexcept:
+        cdef uint64_t taken = self.buffer.region.chunks_taken * self.buffer.region.chunk_bytes
+        if taken >= self.bytes_max:
+            return ROOM_NONE
+        return ROOM_SOFT if taken >= self.bytes_max // 5 * 4 else ROOM_PLENTY
+
+    def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
+        return self.buffer.scan(start, end, limit)
+
+    def statistics(self) -> dict:
+        return {
+            "engine": "memory",
+            "puts": self.puts,
+            "buffer_records": self.buffer.records,
+            "buffer_bytes": self.buffer.memory_bytes,
+            "buffer_bytes_max": self.bytes_max,
+            "read_only": None,
+        }
+
+    async def run(self, offload: object) -> None:
+        await trio.sleep_forever()

@@ -1,0 +1,15 @@
+from typing import NamedTuple
+
+class RecordParts(NamedTuple):
+    bucket: bytes
+    key: bytes
+    packed: bytes
+    mark_nonce: int
+    mark_epoch: int
+    hash: int
+
+def encode_store_key(mac_key: bytes, position: bytes, key: bytes, bucket: bytes = b"") -> bytes: ...
+def encode_record(
+    key: bytes, packed: bytes, bucket: bytes = b"", *, mark_nonce: int = 0, mark_epoch: int = 0, hash: int = 0
+) -> bytes: ...
+def decode_record(record: bytes) -> RecordParts: ...

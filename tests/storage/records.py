@@ -1,0 +1,40 @@
+"""Store keys, objects and records for the storage tests, made from small numbers."""
+
+from __future__ import annotations
+
+import hashlib
+
+from dynamo_fast.core.merkle import Forest, entry_hash
+from dynamo_fast.storage.schema import encode_record, encode_store_key
+
+MAC_KEY = bytes(range(16))
+LOWEST = bytes(24)
+HIGHEST = b"\xff" * 24
+
+
+def store_key(number: int) -> bytes:
+    key = b"key-%d" % number
+    return encode_store_key(MAC_KEY, hashlib.md5(key).digest(), key)
+
+
+def record(number: int, version: int, value_bytes: int = 20) -> bytes:
+    """A record whose object stands for `version` of key `number`; storage never looks into objects."""
+    key = b"key-%d" % number
+    packed = (b"%d/%d." % (number, version) * (value_bytes // 3 + 1))[:value_bytes]
+    return encode_record(key, packed, mark_nonce=7, mark_epoch=version, hash=entry_hash(hashlib.md5(key).digest(), packed))
+
+
+def hash_of(stored: bytes | None) -> int:
+    return 0 if stored is None else int.from_bytes(stored[32:40], "little")
+
+
+def forest_of(model: dict[bytes, bytes], partitions: int) -> Forest:
+    """The forest that holds exactly these records."""
+    forest = Forest(partitions, 256)
+    for key, stored in model.items():
+        forest.replace(key[:16], 0, hash_of(stored))
+    return forest
+
+
+def roots(forest: Forest) -> list[int]:
+    return [forest.root(partition) for partition in range(forest.partitions)]
