@@ -20,6 +20,7 @@ class Report:
 
     rate_per_s: float                # requests answered inside the window, per second
     completed: int                   # requests answered inside the window
+    answered: int                    # requests answered at all, warm-up included
     seconds: float                   # length of the window
     puts: Summary | None
     gets: Summary | None
@@ -72,6 +73,7 @@ def report_of(score: Score, status_names: dict[int, str], generator_cpu_s: float
     return Report(
         rate_per_s=score.completed / seconds if seconds else 0.0,
         completed=score.completed,
+        answered=score.answers,
         seconds=seconds,
         puts=summary_of(score.puts),
         gets=summary_of(score.gets),

@@ -10,6 +10,7 @@ cdef class Score:
     cdef readonly Histogram puts, gets      # latencies in ns of the requests that began in the window
     cdef readonly uint64_t siblings         # answers of gets that showed more than one version
     cdef readonly uint64_t values_wrong     # answers of gets that were not what the last put wrote
+    cdef readonly uint64_t answers          # requests answered at all, warm-up included
     cdef readonly uint64_t completed        # requests answered inside the window
     cdef readonly uint64_t unanswered       # requests still without an answer when the run was given up
     cdef uint64_t start_ns, end_ns          # the window, on the monotonic clock

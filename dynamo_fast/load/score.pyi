@@ -8,6 +8,7 @@ class Score:
     gets: Histogram
     siblings: int
     values_wrong: int
+    answers: int
     completed: int
     unanswered: int
     @property

@@ -32,6 +32,7 @@ cdef class Score:
     cdef void answered(self, uint8_t operation, uint64_t begin_ns, uint64_t now_ns) noexcept nogil:
         cdef uint64_t second
         cdef uint64_t latency_ns = now_ns - begin_ns if now_ns > begin_ns else 0
+        self.answers += 1
         if begin_ns >= self.start_ns:
             if operation == GET:
                 self.gets.record(latency_ns)

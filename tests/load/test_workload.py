@@ -48,7 +48,7 @@ def test_addresses() -> None:
 
 def report(**given: Any) -> Report:
     figures: dict[str, Any] = {
-        "rate_per_s": 10.0, "completed": 10, "seconds": 1.0, "puts": None, "gets": None, "per_second": [10], "siblings": 0,
+        "rate_per_s": 10.0, "completed": 10, "answered": 12, "seconds": 1.0, "puts": None, "gets": None, "per_second": [10], "siblings": 0,
         "values_wrong": 0, "unanswered": 0,
     }
     return Report(**{**figures, **given})
