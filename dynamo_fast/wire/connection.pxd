@@ -13,6 +13,8 @@ cdef class Outbox:
 
     cdef list connections
     cdef readonly unsigned long long turn   # number of the reactor's pass under way
+    cdef public object wake                 # called when somebody appends between passes; None: nobody sleeps
+    cdef public bint in_pass                # set by the reactor while it will drain anyway
 
     cdef int add(self, Connection connection) except -1     # once; a connection that is in it already stays where it is
     cdef list drain(self)                   # all of them, and empties it

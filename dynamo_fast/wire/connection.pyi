@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, Final, Self, final
 
 from typing_extensions import disjoint_base
@@ -8,6 +9,8 @@ OUTGOING_BYTES_MAX: Final[int]
 
 @final
 class Outbox:
+    wake: Callable[[], None] | None
+    in_pass: bool
     @property
     def turn(self) -> int: ...
     def __len__(self) -> int: ...

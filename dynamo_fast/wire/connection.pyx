@@ -45,6 +45,8 @@ cdef class Outbox:
         if not connection.in_outbox:
             self.connections.append(connection)
             connection.in_outbox = True
+            if not self.in_pass and self.wake is not None:
+                self.wake()
         return 0
 
     cdef list drain(self):

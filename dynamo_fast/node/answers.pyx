@@ -1,0 +1,113 @@
+"""Answers to clients: the bytes of a get's reply, and sentences that say what happened and what to do."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from dynamo_fast.wire.errors import OutgoingFull
+
+from dynamo_fast.core.bytes cimport load_u64
+from dynamo_fast.core.context cimport context_bytes, context_seal
+from dynamo_fast.core.siblings cimport SIBLING_TOMBSTONE, SiblingView, object_clock, object_clock_count, object_next
+from dynamo_fast.wire.data_messages cimport (
+    MESSAGE_GET_REPLY,
+    SIBLING_IS_TOMBSTONE,
+    STATUS_NOT_FOUND,
+    STATUS_OK,
+    GetReplySibling,
+    get_reply_body_bytes,
+    write_get_reply,
+    write_get_reply_sibling,
+)
+
+
+cdef int answer_bytes(Connection client, uint8_t reply_type, uint8_t flags, uint16_t status, uint64_t request_id,
+                      const uint8_t *body, size_t n) except -1:
+    """One reply frame; a client that has gone, or is going, gets none; one that does not read its answers is closed."""
+    cdef uint8_t *out
+    if client.closing:
+        return 0
+    try:
+        out = client.begin(reply_type, flags, status, request_id, n)
+    except OutgoingFull as error:
+        client.close(str(error))
+        return 0
+    if n:
+        memcpy(out, body, n)
+    return client.finish()
+
+
+cdef int refuse(Connection client, uint8_t reply_type, uint64_t request_id, uint16_t status, str text) except -1:
+    """A reply that is not OK: its body is the sentence."""
+    cdef bytes encoded = text.encode()
+    return answer_bytes(client, reply_type, 0, status, request_id, <const uint8_t *><const char *>encoded, len(encoded))
+
+
+cdef str shortfall(Request request, str missing):
+    """Which homes did not answer in time or at all: `wanted 2, got 1: 10.0.0.2:7400 is unreachable, 10.0.0.3:7400 refused`."""
+    cdef int slot
+    cdef list parts = []
+    cdef const uint16_t *homes = request.view.ring.homes(request.partition)
+    for slot in range(request.quorum.homes):
+        if request.quorum.acked & (1u << slot):
+            if request.quorum.wanted_durable and not request.quorum.durable & (1u << slot):
+                parts.append(f"{request.view.labels[homes[slot]]} has it in memory and not yet on disk")
+            continue
+        state = request.reasons[slot] if request.quorum.failed & (1u << slot) else None
+        parts.append(f"{request.view.labels[homes[slot]]} {missing if state is None else 'is unreachable' if state == 0 else f'refused with status {state}'}")
+    got = bin(request.quorum.acked).count("1")
+    durable = f", {request.quorum.wanted_durable} of them on disk" if request.quorum.wanted_durable else ""
+    return f"wanted {request.quorum.wanted}{durable}, got {got}: {', '.join(parts)}"
+
+
+cdef bint shown_before(const uint8_t *merged, size_t n, size_t end, const uint8_t *request_id):
+    """Has a sibling before offset `end` the same put id? A retry at another coordinator makes an equal sibling: one is shown."""
+    cdef SiblingView sibling
+    cdef size_t offset = 0
+    if load_u64(request_id) == 0 and load_u64(request_id + 8) == 0:
+        return False
+    while object_next(merged, n, &offset, &sibling) == 1 and offset < end:
+        if memcmp(sibling.request_id, request_id, 16) == 0:
+            return True
+    return False
+
+
+cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position) except -1:
+    """Every version that is shown, and the context that covers all of them; NOT_FOUND when none is live."""
+    cdef SiblingView sibling
+    cdef GetReplySibling shown
+    cdef size_t offset = 0, values_bytes = 0
+    cdef uint32_t entries = object_clock_count(request.merged) if request.merged != NULL else 0
+    cdef int count = 0, live = 0
+    cdef uint8_t *out
+    if request.client.closing:
+        return 0
+    if request.merged != NULL:
+        while object_next(request.merged, request.merged_n, &offset, &sibling) == 1:
+            if shown_before(request.merged, request.merged_n, offset, sibling.request_id):
+                continue
+            count += 1
+            values_bytes += sibling.value_n
+            live += not sibling.flags & SIBLING_TOMBSTONE
+    if live == 0:
+        count, values_bytes = 0, 0
+    cdef size_t sealed_bytes = context_bytes(entries) if request.merged != NULL else 0
+    try:
+        out = request.client.begin(MESSAGE_GET_REPLY, 0, STATUS_OK if live else STATUS_NOT_FOUND, request.client_request_id,
+                                   get_reply_body_bytes(sealed_bytes, count, values_bytes))
+    except OutgoingFull as error:
+        request.client.close(str(error))
+        return 0
+    out = write_get_reply(out, <uint16_t>sealed_bytes, <uint16_t>count)
+    if request.merged != NULL:
+        context_seal(mac_key, cluster_id, position, object_clock(request.merged), entries, out)
+    out += sealed_bytes
+    offset = 0
+    while count and object_next(request.merged, request.merged_n, &offset, &sibling) == 1:
+        if shown_before(request.merged, request.merged_n, offset, sibling.request_id):
+            continue
+        shown.value_bytes = sibling.value_n
+        shown.flags = SIBLING_IS_TOMBSTONE if sibling.flags & SIBLING_TOMBSTONE else 0
+        shown.timestamp_ms = sibling.timestamp_ms
+        shown.value = sibling.value
+        out = write_get_reply_sibling(out, &shown)
+    return request.client.finish()

@@ -1,0 +1,17 @@
+"""Coordination of puts and gets; see coordinator.pyx."""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from dynamo_fast.node.desk cimport Desk
+from dynamo_fast.node.get cimport GetCoordinator
+from dynamo_fast.node.put cimport PutCoordinator
+from dynamo_fast.node.replica cimport Replica
+
+cdef class Coordinator:
+    cdef Desk desk
+    cdef PutCoordinator puts
+    cdef GetCoordinator gets
+    cdef uint64_t expired
+
+    cdef int expire(self) except -1
+    cdef int peer_lost(self, object node_id) except -1

@@ -1,0 +1,83 @@
+"""The coordinator: one desk, puts, gets, and what can happen to any request under way: its deadline, or a lost peer.
+
+Start with `put.pyx`; `get.pyx` is its mirror. A request ends in one of three ways: the quorum is there and the client has its answer, it
+cannot be reached any more and the client is told so, or its deadline passes here.
+"""
+
+from dynamo_fast.core.options import BUCKET_SAYS_NOTHING
+
+from dynamo_fast.node.answers cimport refuse, shortfall
+from dynamo_fast.node.policy cimport Policy
+from dynamo_fast.node.requests cimport ForwardRequest, GetRequest, PutRequest, Request
+from dynamo_fast.wire.data_messages cimport STATUS_DEADLINE, STATUS_QUORUM_FAILED
+
+
+cdef class Coordinator:
+    """Coordinator(replica, cluster_id, limits, requests, cluster_defaults, salt, now_ms).
+
+    `limits` and `requests` are those sections of the configuration; `salt` is any random 64-bit number.
+    """
+
+    def __cinit__(self, Replica replica not None, bytes cluster_id not None, limits, requests, cluster_defaults, uint64_t salt,
+                  int64_t now_ms):
+        self.desk = Desk(replica, cluster_id, limits, requests, cluster_defaults, now_ms)
+        self.puts = PutCoordinator(self.desk, limits, requests, cluster_defaults, salt)
+        self.gets = GetCoordinator(self.desk)
+
+    def set_buckets(self, settings, cluster_defaults):
+        """All buckets by name; the default bucket, named b"", stands even when it is not among them."""
+        self.desk.policies = {name: Policy(bucket, cluster_defaults) for name, bucket in {b"": BUCKET_SAYS_NOTHING, **settings}.items()}
+
+    cdef int expire(self) except -1:
+        """Everything whose deadline has passed is answered: unknown for a put that was applied here, failed for a get."""
+        cdef Desk desk = self.desk
+        cdef Py_ssize_t i, due = desk.deadlines.turn(desk.now_ms)
+        cdef Request request
+        for i in range(due):
+            request = desk.requests.get(desk.deadlines.due.timers[i].token)
+            if request is None:
+                continue
+            if not request.answered:
+                self.expired += 1
+                refuse(request.client, request.reply_type, request.client_request_id, STATUS_DEADLINE,
+                       "the node this was forwarded to did not answer in time" if type(request) is ForwardRequest
+                       else f"deadline passed ({shortfall(request, 'timed out')})")
+            if type(request) is GetRequest:
+                self.gets.finish(<GetRequest>request)
+            else:
+                desk.requests.release(request)
+        return 0
+
+    cdef int peer_lost(self, object node_id) except -1:
+        """A peer's connection is gone: whatever waited for it will not come."""
+        cdef Request request
+        cdef int slot
+        for request in list(self.desk.requests.slots):
+            if request is None:
+                continue
+            if type(request) is ForwardRequest:
+                if request.view.index_of.get(node_id, -1) == (<ForwardRequest>request).home:
+                    refuse(request.client, request.reply_type, request.client_request_id, STATUS_QUORUM_FAILED,
+                           "the node this was forwarded to went away; whether it was done is unknown")
+                    self.desk.requests.release(request)
+                continue
+            slot = request.view.slot_of(request.partition, request.view.index_of.get(node_id, -1))
+            if slot < 0 or request.quorum.acked & (1u << slot):
+                continue
+            request.quorum.failed |= 1u << slot
+            request.reasons[slot] = 0
+            if type(request) is PutRequest:
+                self.puts.settle(<PutRequest>request)
+            else:
+                self.gets.settle(<GetRequest>request)
+        return 0
+
+    def statistics(self):
+        """Counters since the start, and latency histograms in microseconds."""
+        cdef Desk desk = self.desk
+        return {
+            "puts": self.puts.applied, "gets": self.gets.started, "forwards": desk.forwards, "refused": desk.refused,
+            "failed": desk.failed, "expired": self.expired, "read_repairs": self.gets.repairs,
+            "gets_with_siblings": self.gets.siblings_seen, "requests_in_flight": desk.requests.active,
+            "put_ids": len(self.puts.put_ids), "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,
+        }

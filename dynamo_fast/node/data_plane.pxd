@@ -1,0 +1,38 @@
+"""From frame to handler, and the end of a pass; see data_plane.pyx."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+
+from dynamo_fast.net.reactor cimport PassHandler
+from dynamo_fast.node.coordinator cimport Coordinator
+from dynamo_fast.node.desk cimport Desk
+from dynamo_fast.node.replica cimport Replica
+from dynamo_fast.node.view cimport ClusterView
+from dynamo_fast.storage.engine cimport Engine
+from dynamo_fast.wire.connection cimport Connection
+from dynamo_fast.wire.frame cimport FrameHeader
+
+cdef class SyncWaiter:
+    cdef uint64_t position          # of the log; the wait is over when it is durable up to here
+    cdef Connection peer            # who wants a REPLICATE_REPLY then; None: a put of our own
+    cdef uint64_t request_id        # the peer's, or the token of our own put
+
+cdef class DataPlane(PassHandler):
+    cdef readonly Engine engine
+    cdef readonly Replica replica
+    cdef readonly Coordinator coordinator
+    cdef readonly bytes node_id
+    cdef ClusterView view
+    cdef object control, storage_failed
+    cdef object cluster_defaults
+    cdef list pass_waiters          # SyncWaiters of this pass, position not known yet
+    cdef object sync_queue          # deque of SyncWaiter, positions ascending
+    cdef bint sync_requested
+    cdef readonly uint64_t replicates, reads, control_frames, strangers
+
+    cdef int begin_pass(self, int64_t now_us, int64_t wall_ms) except -1
+    cdef int end_pass(self) except -1
+    cdef bint needs_time(self) noexcept
+    cdef int synced(self) except -1
+    cdef int replicate(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
+    cdef int read(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
+    cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1

@@ -1,0 +1,257 @@
+"""The data plane: every frame of every connection comes in here, and every pass ends here.
+
+A *pass* is what the reactor (or the simulator's) does between two waits: it hands over all frames that have arrived, then calls
+`end_pass`, then sends. `end_pass` makes one log write for all that the pass has stored; if that fails it says so, and the reactor
+drops whatever the pass had appended to any connection: the pass answers nothing.
+
+What asks for durability waits in `sync_queue`, in the order of log positions, until the group commit has passed it.
+
+Here too is the replica's side of coordination: REPLICATE merges and acknowledges, READ shows what is here. Both carry the name of
+the placement that the sender works by; another one than ours is refused, because we may not be a home in it.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memcpy
+
+from collections import deque
+
+from dynamo_fast.storage.engine import StorageError
+from dynamo_fast.wire.errors import ProtocolError
+
+from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
+from dynamo_fast.wire.frame cimport FRAME_SAME
+from dynamo_fast.wire.data_messages cimport *
+
+
+@cython.final
+@cython.freelist(1024)
+cdef class SyncWaiter:
+    """One acknowledgement that waits for the disk."""
+
+
+cdef SyncWaiter waiter(Connection peer, uint64_t request_id):
+    cdef SyncWaiter made = SyncWaiter.__new__(SyncWaiter)
+    made.peer = peer
+    made.request_id = request_id
+    return made
+
+
+cdef class DataPlane(PassHandler):
+    """DataPlane(node_id, nonce, engine, cluster_id, mac_key, limits, requests, cluster_defaults, random_bytes, now_ms, control,
+    storage_failed).
+
+    `control(connection, type, request_id, body)` gets HELLO and CONTROL frames and every frame type not known here, at once and
+    in order; it must not block. `storage_failed(error)`
+    hears of a pass that could not be written, after which nothing of that pass is answered. The rest is explained at Replica and Coordinator. One DataPlane serves one node for its life.
+    """
+
+    def __init__(self, *, bytes node_id not None, uint64_t nonce, Engine engine not None, bytes cluster_id not None,
+                 bytes mac_key not None, limits, requests, cluster_defaults, random_bytes, int64_t now_ms, control, storage_failed):
+        self.node_id = node_id
+        self.engine = engine
+        self.replica = Replica(engine, node_id, nonce, mac_key, random_bytes)
+        salt = int.from_bytes(random_bytes(8), "little")
+        self.coordinator = Coordinator(self.replica, cluster_id, limits, requests, cluster_defaults, salt, now_ms)
+        self.control = control
+        self.storage_failed = storage_failed
+        self.cluster_defaults = cluster_defaults
+        self.pass_waiters = []
+        self.sync_queue = deque()
+
+    # What the control plane tells ---------------------------------------------------------------------------------------------
+
+    def set_placement(self, uint64_t name, ring, node_ids, hosts, labels):
+        """The placement to work by: its 64-bit name, its Ring, and per node index the id, the host label and a name for messages.
+
+        Connections of peers that are in it stay in use.
+        """
+        cdef ClusterView view = ClusterView(name, ring, node_ids, hosts, labels, self.node_id)
+        if self.view is not None:
+            for node_id, index in self.view.index_of.items():
+                if node_id in view.index_of:
+                    view.connections[view.index_of[node_id]] = self.view.connections[index]
+        self.view = view
+        self.coordinator.desk.view = view
+
+    def set_buckets(self, settings):
+        """All buckets with their BucketSettings, by name; the default bucket is named b''."""
+        self.coordinator.set_buckets(settings, self.cluster_defaults)
+
+    def peer_up(self, bytes node_id not None, Connection connection not None):
+        """From now on `connection` reaches that node; its HELLO has been answered. A node that is in no placement is ignored."""
+        if self.view is not None and node_id in self.view.index_of:
+            self.view.connections[self.view.index_of[node_id]] = connection
+
+    def peer_down(self, bytes node_id not None):
+        """That node has no connection any more: requests that wait for it are settled without it."""
+        if self.view is not None and node_id in self.view.index_of:
+            self.view.connections[self.view.index_of[node_id]] = None
+            self.coordinator.peer_lost(node_id)
+
+    def peers_up(self):
+        """Ids of the other nodes of the placement that can be asked now."""
+        if self.view is None:
+            return []
+        return [node_id for node_id, index in self.view.index_of.items() if self.view.connections[index] is not None]
+
+    # Frames -----------------------------------------------------------------------------------------------------------------------
+
+    cdef int frame(self, Connection connection, const FrameHeader *header, const uint8_t *body) except -1:
+        cdef int type = header.type
+        if type >= MESSAGE_PUT and type <= MESSAGE_READ_REPLY:
+            if not connection.hello_done:
+                raise ProtocolError("the first frame of a connection is HELLO")
+            if type == MESSAGE_PUT:
+                return self.coordinator.puts.begin(connection, header, body)
+            if type == MESSAGE_GET:
+                return self.coordinator.gets.begin(connection, header, body)
+            if connection.peer is None:
+                self.strangers += 1
+                raise ProtocolError("only nodes of the cluster send this kind of frame")
+            if type == MESSAGE_REPLICATE:
+                return self.replicate(connection, header, body)
+            if type == MESSAGE_REPLICATE_REPLY:
+                return self.coordinator.puts.replicated(connection, header)
+            if type == MESSAGE_READ:
+                return self.read(connection, header, body)
+            if type == MESSAGE_READ_REPLY:
+                return self.coordinator.gets.answered(connection, header, body)
+            if type == MESSAGE_PUT_REPLY or type == MESSAGE_GET_REPLY:
+                return self.coordinator.desk.forwarded(connection, header, body)
+        self.control_frames += 1
+        self.wants_loop = True
+        self.control(connection, type, header.request_id, PyBytes_FromStringAndSize(<const char *>body, header.body_bytes))
+        return 0
+
+    cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1:
+        peer.begin(header.type + 1, 0, status, header.request_id, 0)
+        return peer.finish()
+
+    cdef int replicate(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
+        """REPLICATE: merge, then acknowledge, after the disk if asked to."""
+        cdef ReplicateMessage message
+        cdef Address address
+        cdef ObjectView kept
+        cdef int status
+        if parse_replicate(body, header.body_bytes, &message) != 0:
+            raise ProtocolError("a REPLICATE that cannot be read")
+        self.replicates += 1
+        if self.view is None or message.placement != self.view.placement:
+            status = STATUS_STALE_PLACEMENT
+        else:
+            self.replica.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+            status = self.replica.merge(&address, message.object, message.object_bytes, &kept)
+        if message.flags & REPLICATE_NO_REPLY:
+            return 0
+        if status == STATUS_OK and message.flags & REPLICATE_ACK_DURABLE:
+            self.pass_waiters.append(waiter(peer, header.request_id))
+            return 0
+        return self.reply(peer, header, status)
+
+    cdef int read(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
+        """READ: our copy, or SAME when it has the hash that the question names."""
+        cdef ReadMessage message
+        cdef Address address
+        cdef ObjectView own
+        cdef uint8_t *out
+        cdef int status
+        if parse_read(body, header.body_bytes, &message) != 0:
+            raise ProtocolError("a READ that cannot be read")
+        self.reads += 1
+        if self.view is None or message.placement != self.view.placement:
+            return self.reply(peer, header, STATUS_STALE_PLACEMENT)
+        self.replica.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+        status = self.replica.find(&address, &own)
+        if status == DAMAGED:
+            # An answer of "nothing" would count towards R; a damaged copy proves nothing.
+            return self.reply(peer, header, STATUS_READ_ONLY)
+        if status != STATUS_OK:
+            return self.reply(peer, header, status)
+        if own.hash == message.known_hash:
+            peer.begin(MESSAGE_READ_REPLY, FRAME_SAME, STATUS_OK, header.request_id, 0)
+            return peer.finish()
+        out = peer.begin(MESSAGE_READ_REPLY, 0, STATUS_OK, header.request_id, own.n)
+        memcpy(out, own.data, own.n)
+        return peer.finish()
+
+    cdef int closed(self, Connection connection) except -1:
+        """The reactor has closed a connection; the control plane hears of it as a frame of type 0."""
+        self.wants_loop = True
+        self.control(connection, 0, 0, b"")
+        return 0
+
+    # Passes -----------------------------------------------------------------------------------------------------------------------
+
+    cdef int begin_pass(self, int64_t now_us, int64_t wall_ms) except -1:
+        """A pass begins: `now_us` on a clock that never goes back, `wall_ms` since 1970 as this machine believes."""
+        cdef Desk desk = self.coordinator.desk
+        desk.now_us, desk.now_ms, desk.wall_ms = now_us, now_us // 1000, wall_ms
+        return 0
+
+    cdef int end_pass(self) except -1:
+        """Deadlines, then one log write for everything stored in this pass. 0, or 1 when that failed: answer nothing."""
+        cdef Coordinator coordinator = self.coordinator
+        cdef SyncWaiter waiting
+        cdef uint64_t position
+        if coordinator.desk.deadlines.count:
+            coordinator.expire()
+        try:
+            self.engine.end_pass()
+        except StorageError as error:
+            self.pass_waiters.clear()
+            coordinator.puts.awaiting_sync.clear()
+            self.wants_loop = True
+            self.storage_failed(error)
+            return 1
+        if not self.pass_waiters and not coordinator.puts.awaiting_sync:
+            return 0
+        position = self.engine.log_position()
+        for token in coordinator.puts.awaiting_sync:
+            self.pass_waiters.append(waiter(None, token))
+        coordinator.puts.awaiting_sync.clear()
+        for waiting in self.pass_waiters:
+            waiting.position = position
+        self.sync_queue.extend(self.pass_waiters)
+        self.pass_waiters.clear()
+        if self.engine.durable_position() >= position:
+            return self.synced()
+        return self.engine.request_sync()
+
+    cdef int synced(self) except -1:
+        """The disk has caught up with some of the log: acknowledge what waited for that, ask again for what is left."""
+        cdef SyncWaiter waiting
+        cdef uint64_t durable
+        self.engine.sync_done()
+        durable = self.engine.durable_position()
+        while self.sync_queue and (<SyncWaiter>self.sync_queue[0]).position <= durable:
+            waiting = <SyncWaiter>self.sync_queue.popleft()
+            if waiting.peer is None:
+                self.coordinator.puts.durable_here(waiting.request_id)
+            elif not waiting.peer.closing:
+                waiting.peer.begin(MESSAGE_REPLICATE_REPLY, 0, STATUS_OK, waiting.request_id, 0)
+                waiting.peer.finish()
+        if self.sync_queue:
+            self.engine.request_sync()
+        return 0
+
+    cdef bint needs_time(self) noexcept:
+        """Is anything under way whose deadline could pass with no frame coming in?"""
+        return self.coordinator.desk.requests.active > 0
+
+    def start_pass(self, int64_t now_us, int64_t wall_ms):
+        """Python's `begin_pass`, for the simulator and for tests."""
+        self.begin_pass(now_us, wall_ms)
+
+    def finish_pass(self):
+        """Python's `end_pass`: 0, or 1 when nothing of this pass may be answered."""
+        return self.end_pass()
+
+    def statistics(self):
+        """Counters since the start, and latency histograms in microseconds; the engine's stand beside them."""
+        return {
+            **self.coordinator.statistics(),
+            "replicates": self.replicates, "reads": self.reads, "control_frames": self.control_frames, "strangers": self.strangers,
+            "merges": self.replica.merges, "stored": self.replica.stored, "retries": self.replica.retries,
+            "epoch_alarms": self.replica.epoch_alarms, "damaged_records": self.replica.damaged, "sync_queue": len(self.sync_queue),
+        }

@@ -1,0 +1,97 @@
+"""The desk at which requests are taken: what a put and a get have in common before and after they differ.
+
+It knows the requests under way, their deadlines, the policies of buckets, the cluster as it is now and the time of the pass; it
+refuses, begins, forwards. `put.pyx` and `get.pyx` are the two kinds of request; `coordinator.pyx` holds it all together.
+
+A node that is no home of the key forwards once and relays the answer; a request that was forwarded is never forwarded again.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memcpy
+
+from dynamo_fast.core.options import BUCKET_SAYS_NOTHING
+from dynamo_fast.wire.errors import OutgoingFull
+
+from dynamo_fast.core.bytes cimport store_u32
+from dynamo_fast.node.answers cimport answer_bytes, refuse
+from dynamo_fast.wire.data_messages cimport (
+    MESSAGE_KEY_BYTES_MAX,
+    STATUS_NOT_ENOUGH_REPLICAS,
+    STATUS_OVERLOAD,
+    STATUS_STALE_PLACEMENT,
+)
+from dynamo_fast.wire.frame cimport FRAME_FORWARDED, FRAME_STALE_PLACEMENT
+
+
+cdef class Desk:
+    """Desk(replica, cluster_id, limits, requests, cluster_defaults, now_ms): arguments as the Coordinator's."""
+
+    def __cinit__(self, Replica replica not None, bytes cluster_id not None, limits, requests, cluster_defaults, int64_t now_ms):
+        if len(cluster_id) != 16:
+            raise ValueError("a cluster id has 16 bytes")
+        memcpy(self.cluster_id, <const char *>cluster_id, 16)
+        self.replica = replica
+        self.requests = RequestTable(requests.requests_in_flight_max)
+        self.deadlines = DeadlineWheel(now_ms)
+        self.policies = {b"": Policy(BUCKET_SAYS_NOTHING, cluster_defaults)}
+        self.key_bytes_max = min(limits.key_bytes_max, MESSAGE_KEY_BYTES_MAX)
+        self.value_bytes_max = limits.value_bytes_max
+
+    cdef int no(self, Connection client, const FrameHeader *header, uint16_t status, str text) except -1:
+        self.refused += 1
+        return refuse(client, header.type + 1, header.request_id, status, text)
+
+    cdef Policy policy_of(self, const uint8_t *bucket, size_t bucket_bytes):
+        return <Policy>self.policies.get(PyBytes_FromStringAndSize(<const char *>bucket, bucket_bytes) if bucket_bytes else b"")
+
+    cdef int start(self, Request request, Connection client, const FrameHeader *header, uint32_t partition, int64_t deadline_ms) except -1:
+        request.client = client
+        request.client_request_id = header.request_id
+        request.reply_type = header.type + 1
+        request.view = self.view
+        request.partition = partition
+        request.started_us = self.now_us
+        request.deadline_ms = self.now_ms + deadline_ms
+        self.requests.add(request)
+        return self.deadlines.add(request.deadline_ms, request.token)
+
+    cdef int count_unreachable(self, Request request) except -1:
+        cdef const uint16_t *homes = request.view.ring.homes(request.partition)
+        cdef int slot
+        for slot in range(request.quorum.homes):
+            if homes[slot] != request.view.own_index and request.view.connections[homes[slot]] is None:
+                request.quorum.failed |= 1u << slot
+                request.reasons[slot] = 0
+        return 0
+
+    cdef int forward(self, Connection client, const FrameHeader *header, const uint8_t *body, uint32_t partition, int64_t deadline_ms,
+                     size_t deadline_at) except -1:
+        """Hands a request to the first reachable home, once; the home's answer is relayed as it comes."""
+        cdef Connection home = self.view.reachable_home(partition)
+        cdef ForwardRequest request
+        cdef uint8_t *out
+        if header.flags & FRAME_FORWARDED:
+            return self.no(client, header, STATUS_STALE_PLACEMENT, "this node is no home of the key; refresh the placement and ask again")
+        if home is None:
+            return self.no(client, header, STATUS_NOT_ENOUGH_REPLICAS, "no home replica of the key is reachable from this node; try another")
+        request = ForwardRequest.__new__(ForwardRequest)
+        request.home = self.view.index_of[home.peer]
+        self.start(request, client, header, partition, deadline_ms)
+        try:
+            out = home.begin(header.type, FRAME_FORWARDED, 0, request.token, header.body_bytes)
+        except OutgoingFull:
+            self.requests.release(request)
+            return self.no(client, header, STATUS_OVERLOAD, "the home replica of the key is overloaded; slow down")
+        memcpy(out, body, header.body_bytes)
+        store_u32(out + deadline_at, <uint32_t>deadline_ms)
+        self.forwards += 1
+        return home.finish()
+
+    cdef int forwarded(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
+        """The answer to what we forwarded: relayed, with the hint that the client could have asked a home itself."""
+        cdef Request found = self.requests.get(header.request_id)
+        if type(found) is not ForwardRequest or found.reply_type != header.type:
+            return 0
+        answer_bytes(found.client, header.type, header.flags | FRAME_STALE_PLACEMENT, header.status, found.client_request_id,
+                     body, header.body_bytes)
+        return self.requests.release(found)

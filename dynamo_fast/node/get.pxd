@@ -1,0 +1,23 @@
+"""Coordinating a get; see get.pyx."""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from dynamo_fast.core.histogram cimport Histogram
+from dynamo_fast.node.desk cimport Desk
+from dynamo_fast.node.policy cimport Plan, Policy
+from dynamo_fast.node.replica cimport Address, ObjectView
+from dynamo_fast.node.requests cimport GetRequest, Request
+from dynamo_fast.wire.connection cimport Connection
+from dynamo_fast.wire.frame cimport FrameHeader
+
+cdef class GetCoordinator:
+    cdef Desk desk
+    cdef Histogram latency_us       # from a get's arrival to its answer
+    cdef uint64_t started, repairs, siblings_seen
+
+    cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1
+    cdef int send(self, GetRequest request, const Address *address, uint64_t known_hash) except -1
+    cdef int answered(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
+    cdef bint covers_session(self, GetRequest request) except -1
+    cdef int settle(self, GetRequest request) except -1
+    cdef int finish(self, GetRequest request) except -1

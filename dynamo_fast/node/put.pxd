@@ -1,0 +1,30 @@
+"""Coordinating a put; see put.pyx."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from dynamo_fast.core.histogram cimport Histogram
+from dynamo_fast.core.put_ids cimport PutIds
+from dynamo_fast.node.desk cimport Desk
+from dynamo_fast.node.policy cimport Plan, Policy
+from dynamo_fast.node.replica cimport Address, ObjectView
+from dynamo_fast.node.requests cimport PutRequest, Request
+from dynamo_fast.wire.connection cimport Connection
+from dynamo_fast.wire.data_messages cimport PutMessage
+from dynamo_fast.wire.frame cimport FrameHeader
+
+cdef class PutCoordinator:
+    cdef Desk desk
+    cdef PutIds put_ids
+    cdef size_t object_bytes_max    # of a whole object, siblings and all
+    cdef uint32_t siblings_max
+    cdef list awaiting_sync         # tokens of this pass's puts that wait for our own disk
+    cdef Histogram latency_us       # from a put's arrival to its answer
+    cdef uint64_t applied
+
+    cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1
+    cdef int apply(self, PutRequest request, Address *address, const PutMessage *message, Policy policy, Plan plan,
+                   const FrameHeader *header, Connection client) except -1
+    cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1
+    cdef int replicated(self, Connection peer, const FrameHeader *header) except -1
+    cdef int durable_here(self, uint64_t token) except -1
+    cdef int settle(self, PutRequest request) except -1

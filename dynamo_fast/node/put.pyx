@@ -1,0 +1,198 @@
+"""Coordinating a put (paper 4.5, 4.6): refuse what cannot be done, apply it here, send the whole object, count the answers.
+
+Read it from top to bottom: `begin` is the client's frame, `apply` the point of no return, `send` the other homes; their answers come
+in through `replicated`, our own disk's through `durable_here`, and `settle` answers the client.
+
+What holds everywhere:
+  * Nothing leaves this node before the log write of its pass: frames appended here are sent after `end_pass`, or not at all. So
+    this node's own copy counts towards W from the moment it is applied, and towards DW when the log says it is on disk.
+  * An answer of "certainly not applied" is given only before `replica.put`; after it, the answer is OK or "unknown".
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
+from dynamo_fast.core.options import OptionsError
+from dynamo_fast.wire.errors import OutgoingFull
+
+from dynamo_fast.core.context cimport context_bytes, context_open, context_seal
+from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
+from dynamo_fast.core.siblings cimport object_clock, object_clock_count
+from dynamo_fast.storage.engine cimport ROOM_NONE
+from dynamo_fast.node.answers cimport answer_bytes, refuse, shortfall
+from dynamo_fast.wire.data_messages cimport *
+
+cdef enum:
+    DEADLINE_AT = 12   # where the deadline stands in a PUT's body
+
+
+cdef class PutCoordinator:
+    """PutCoordinator(desk, limits, requests, cluster_defaults, salt)."""
+
+    def __cinit__(self, Desk desk not None, limits, requests, cluster_defaults, uint64_t salt):
+        self.desk = desk
+        self.put_ids = PutIds(salt, requests.put_ids_max)
+        # All N homes may have put siblings of this size apart from each other, and the merge still has to travel.
+        self.object_bytes_max = limits.frame_bytes_max // (cluster_defaults.n + 1)
+        self.siblings_max = limits.siblings_max
+        self.awaiting_sync = []
+        self.latency_us = Histogram()
+
+    cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1:
+        """PUT: refuse what cannot be done, apply here, send the whole object to the other homes."""
+        cdef Desk desk = self.desk
+        cdef PutMessage message
+        cdef Address address
+        cdef Policy policy
+        cdef Plan plan
+        cdef int code = parse_put(body, header.body_bytes, &message)
+        if code != 0:
+            return desk.no(client, header, STATUS_BAD_REQUEST, message_error(code).decode())
+        if desk.view is None:
+            return desk.no(client, header, STATUS_NOT_READY, "this node does not know the cluster yet; try again or ask another")
+        if message.key_bytes > desk.key_bytes_max:
+            return desk.no(client, header, STATUS_TOO_LARGE, f"a key of {message.key_bytes} bytes: at most {desk.key_bytes_max}")
+        if message.value_bytes > desk.value_bytes_max:
+            return desk.no(client, header, STATUS_TOO_LARGE, f"a value of {message.value_bytes} bytes: at most {desk.value_bytes_max}")
+        policy = desk.policy_of(message.bucket, message.bucket_bytes)
+        if policy is None:
+            return desk.no(client, header, STATUS_NO_SUCH_BUCKET, "no such bucket; make it with `dynamo-fast bucket set`")
+        try:
+            plan = policy.plan(0, message.w, -1 if message.dw == MESSAGE_DW_DEFAULT else message.dw,
+                               (message.flags & PUT_STRICT) != 0 if message.flags & PUT_STRICT_GIVEN else -1,
+                               message.deadline_ms, desk.view.ring.replicas)
+        except OptionsError as error:
+            return desk.no(client, header, STATUS_BAD_REQUEST, str(error))
+        if desk.requests.full():
+            return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
+        desk.replica.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+        address.partition = desk.view.ring.partition_of(address.position)
+        if desk.view.slot_of(address.partition, desk.view.own_index) < 0:
+            return desk.forward(client, header, body, address.partition, plan.deadline_ms, DEADLINE_AT)
+        return self.apply(PutRequest.__new__(PutRequest), &address, &message, policy, plan, header, client)
+
+    cdef int apply(self, PutRequest request, Address *address, const PutMessage *message, Policy policy, Plan plan,
+                       const FrameHeader *header, Connection client) except -1:
+        """A put for which this node is a home: the last refusals, then the point of no return."""
+        cdef Desk desk = self.desk
+        cdef ObjectView made
+        cdef uint8_t retry_id[16]
+        cdef const uint8_t *context = NULL
+        cdef uint32_t entries = 0
+        cdef int i, status
+        cdef bint seen
+        if message.context_bytes and context_open(desk.replica.mac_key, desk.cluster_id, address.position, message.context,
+                                                  message.context_bytes, &context, &entries) != 0:
+            return desk.no(client, header, STATUS_BAD_CONTEXT, "the context is not of this key and cluster, or damaged; get the key again")
+        if desk.replica.engine.room() == ROOM_NONE:
+            return desk.no(client, header, STATUS_OVERLOAD, "this node's log is full and its disk is behind; slow down")
+        # Ids are remembered per key, so that a client that repeats one id for all its puts does not lose them.
+        for i in range(16):
+            retry_id[i] = message.put_id[i] ^ address.position[i]
+        seen = self.put_ids.seen(retry_id)
+        if not self.put_ids.room(plan.deadline_ms, desk.now_ms) and not seen:
+            return desk.no(client, header, STATUS_OVERLOAD, "too many puts to remember for retries; slow down")
+        quorum_begin(&request.quorum, desk.view.hosts_of(address.partition), desk.view.ring.replicas, plan.w, plan.dw)
+        request.view, request.partition = desk.view, address.partition
+        desk.count_unreachable(request)
+        if not quorum_possible(&request.quorum):
+            return desk.no(client, header, STATUS_NOT_ENOUGH_REPLICAS,
+                           f"not enough replicas ({shortfall(request, 'was not asked')}); nothing was written, try again")
+
+        status = desk.replica.put(address, message, context, entries, policy.last_write_wins, seen, self.siblings_max,
+                                  self.object_bytes_max, desk.wall_ms, &made)
+        if status != STATUS_OK:
+            return desk.no(client, header, status, f"this node takes no writes: {desk.replica.engine.read_only}"
+                           if status == STATUS_READ_ONLY else REFUSALS[status])
+        if not seen:
+            self.put_ids.add(retry_id)
+        self.applied += 1
+        entries = object_clock_count(made.data)
+        request.context = PyBytes_FromStringAndSize(NULL, context_bytes(entries))
+        context_seal(desk.replica.mac_key, desk.cluster_id, address.position, object_clock(made.data), entries,
+                     <uint8_t *><char *>request.context)
+        desk.start(request, client, header, address.partition, plan.deadline_ms)
+        request.quorum.acked |= 1u << desk.view.slot_of(address.partition, desk.view.own_index)
+        if plan.dw:
+            self.awaiting_sync.append(request.token)
+        self.send(request, address, &made)
+        return self.settle(request)
+
+    cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1:
+        """REPLICATE to every other home; a peer whose queue is full counts as failed."""
+        cdef Desk desk = self.desk
+        cdef const uint16_t *homes = desk.view.ring.homes(address.partition)
+        cdef ReplicateMessage message
+        cdef Connection peer
+        cdef uint8_t *out
+        cdef int slot
+        message.placement = desk.view.placement
+        message.flags = REPLICATE_ACK_DURABLE if request.quorum.wanted_durable >= 2 else 0
+        message.bucket, message.bucket_bytes = address.bucket, <uint8_t>address.bucket_bytes
+        message.key, message.key_bytes = address.key, <uint16_t>address.key_bytes
+        message.object, message.object_bytes = made.data, <uint32_t>made.n
+        for slot in range(request.quorum.homes):
+            if request.quorum.failed & (1u << slot) or homes[slot] == desk.view.own_index:
+                continue
+            peer = <Connection>desk.view.connections[homes[slot]]
+            try:
+                out = peer.begin(MESSAGE_REPLICATE, 0, 0, request.token, replicate_body_bytes(&message))
+            except OutgoingFull:
+                request.quorum.failed |= 1u << slot
+                request.reasons[slot] = STATUS_OVERLOAD
+                continue
+            write_replicate(out, &message)
+            peer.finish()
+        return 0
+
+    cdef int replicated(self, Connection peer, const FrameHeader *header) except -1:
+        """REPLICATE_REPLY: one more copy, or one that will not come."""
+        cdef Desk desk = self.desk
+        cdef Request found = desk.requests.get(header.request_id)
+        cdef int slot
+        if type(found) is not PutRequest:
+            return 0
+        slot = found.view.slot_of(found.partition, found.view.index_of.get(peer.peer, -1))
+        if slot < 0:
+            return 0
+        if header.status == STATUS_OK:
+            found.quorum.failed &= ~(1u << slot)
+            found.quorum.acked |= 1u << slot
+            if found.quorum.wanted_durable >= 2:
+                found.quorum.durable |= 1u << slot
+        elif not found.quorum.acked & (1u << slot):
+            found.quorum.failed |= 1u << slot
+            found.reasons[slot] = header.status
+        return self.settle(<PutRequest>found)
+
+    cdef int durable_here(self, uint64_t token) except -1:
+        """Our own copy of that put is on disk."""
+        cdef Desk desk = self.desk
+        cdef Request found = desk.requests.get(token)
+        if type(found) is not PutRequest:
+            return 0
+        found.quorum.durable |= 1u << found.view.slot_of(found.partition, found.view.own_index)
+        return self.settle(<PutRequest>found)
+
+    cdef int settle(self, PutRequest request) except -1:
+        """Answer when W and DW are there, or cannot come any more. Late replies find the request gone."""
+        cdef Desk desk = self.desk
+        if quorum_reached(&request.quorum):
+            self.latency_us.record(desk.now_us - request.started_us)
+            answer_bytes(request.client, MESSAGE_PUT_REPLY, 0, STATUS_OK, request.client_request_id,
+                         <const uint8_t *><const char *>request.context, len(request.context))
+            return desk.requests.release(request)
+        if quorum_possible(&request.quorum):
+            return 0
+        desk.failed += 1
+        refuse(request.client, MESSAGE_PUT_REPLY, request.client_request_id, STATUS_QUORUM_FAILED,
+               f"not enough replicas ({shortfall(request, 'has not answered')}); some hold the write: put again with the same id")
+        return desk.requests.release(request)
+
+
+REFUSALS = {
+    STATUS_TOO_MANY_SIBLINGS: "the key has too many siblings; get it, resolve them, and put with the context",
+    STATUS_CLOCK_FULL: "the key's clock is full; try again when it has been settled",
+    STATUS_TOO_LARGE: "the key's siblings together are too large; get it, resolve them, and put with the context",
+    STATUS_KEY_COLLISION: "another key has the same position and hash; this one cannot be stored",
+    STATUS_BAD_REQUEST: "the put makes no valid object",
+}

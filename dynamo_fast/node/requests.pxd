@@ -1,0 +1,56 @@
+"""Requests under way; see requests.pyx."""
+
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from dynamo_fast.core.quorum cimport HOMES_MAX, Quorum
+from dynamo_fast.node.view cimport ClusterView
+from dynamo_fast.wire.connection cimport Connection
+
+cdef enum:
+    STALE = -1      # GetRequest.version_of: answered, with less than we know by now
+    UNKNOWN = -2    # has not answered
+
+cdef class Request:
+    cdef uint64_t token             # what peers echo: generation << 32 | slot
+    cdef Connection client          # who is waiting
+    cdef uint64_t client_request_id
+    cdef uint8_t reply_type
+    cdef bint answered
+    cdef int64_t started_us         # both on the clock that `begin_pass` brings
+    cdef int64_t deadline_ms
+    cdef ClusterView view           # the placement it began with
+    cdef uint32_t partition
+    cdef Quorum quorum
+    cdef uint16_t reasons[HOMES_MAX]  # by home, once failed: 0 unreachable, or the status it refused with
+
+cdef class PutRequest(Request):
+    cdef bytes context              # the answer, sealed when the put was applied here
+
+cdef class GetRequest(Request):
+    cdef bytes bucket
+    cdef bytes key
+    cdef bytes session              # a context that the answer must cover, or None
+    cdef uint8_t *merged            # the merge of all answers so far; NULL: nobody had anything
+    cdef size_t merged_n
+    cdef size_t merged_capacity
+    cdef int8_t version             # counts the changes of `merged`; 0 is this node's own copy
+    cdef int8_t version_of[HOMES_MAX]  # by home: the version it has shown, STALE or UNKNOWN
+
+    cdef int take(self, int slot, const uint8_t *object, size_t n) except -1
+    cdef int replace(self, const uint8_t *object, size_t n) except -1
+    cdef bint complete(self) noexcept
+
+cdef class ForwardRequest(Request):
+    cdef int home                   # node index of the home that was asked
+
+cdef class RequestTable:
+    cdef list slots                 # Request or None
+    cdef list free                  # numbers of free slots
+    cdef uint32_t *generations      # by slot; moves on at every release
+    cdef readonly Py_ssize_t limit
+    cdef readonly Py_ssize_t active
+
+    cdef bint full(self) noexcept
+    cdef int add(self, Request request) except -1
+    cdef Request get(self, uint64_t token)
+    cdef int release(self, Request request) except -1
