@@ -6,7 +6,7 @@ from typing_extensions import disjoint_base
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.net.reactor import PassHandler
-from dynamo_fast.node.config import LimitSettings, RequestSettings
+from dynamo_fast.node.config import LimitsSection, RequestsSection
 from dynamo_fast.storage.engine import Engine, StorageError
 from dynamo_fast.wire.connection import Connection
 
@@ -20,8 +20,8 @@ class DataPlane(PassHandler):
         engine: Engine,
         cluster_id: bytes,
         mac_key: bytes,
-        limits: LimitSettings,
-        requests: RequestSettings,
+        limits: LimitsSection,
+        requests: RequestsSection,
         cluster_defaults: ClusterDefaults,
         random_bytes: Callable[[int], bytes],
         now_ms: int,
