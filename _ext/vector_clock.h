@@ -36,12 +36,12 @@ static inline const uint8_t *clock_entry(const uint8_t *entries, uint32_t index)
 /* <0, 0 or >0 as the actor (node, epoch) comes before, is the same as, or comes after the entry's. */
 static inline int clock_actor_compare(const uint8_t *node, uint64_t epoch, const uint8_t *entry)
 {
-    const uint64_t node_high = load_u64_be(node), entry_high = load_u64_be(entry);
-    if (node_high != entry_high)
-        return node_high < entry_high ? -1 : 1;
-    const uint64_t node_low = load_u64_be(node + 8), entry_low = load_u64_be(entry + 8);
-    if (node_low != entry_low)
-        return node_low < entry_low ? -1 : 1;
+    const uint64_t high = load_u64(node), entry_high = load_u64(entry);
+    const uint64_t low = load_u64(node + 8), entry_low = load_u64(entry + 8);
+    if (high != entry_high)
+        return __builtin_bswap64(high) < __builtin_bswap64(entry_high) ? -1 : 1;
+    if (low != entry_low)
+        return __builtin_bswap64(low) < __builtin_bswap64(entry_low) ? -1 : 1;
     const uint64_t entry_epoch = clock_epoch(entry);
     return epoch < entry_epoch ? -1 : epoch > entry_epoch;
 }

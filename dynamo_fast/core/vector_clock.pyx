@@ -123,18 +123,9 @@ cdef class VectorClock:
 
     def merge(self, VectorClock other not None):
         """The smallest clock that covers both; of one actor the larger (counter, timestamp) stays."""
-        cdef uint8_t small[SMALL_ENTRIES * 40]
-        cdef uint32_t count_max = self.count + other.count
-        cdef int count
-        if count_max <= SMALL_ENTRIES:
-            count = c_clock_merge(self.entries, self.count, other.entries, other.count, small, SMALL_ENTRIES)
-            return clock_from_entries(small, <uint32_t>count)
-        cdef bytes large = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>count_max * CLOCK_ENTRY_BYTES)
-        count = c_clock_merge(self.entries, self.count, other.entries, other.count,
-                              <uint8_t *>PyBytes_AS_STRING(large), min(count_max, <uint32_t>CLOCK_ENTRIES_MAX))
-        if count < 0:
-            raise OverflowError(f"a clock of more than {CLOCK_ENTRIES_MAX} entries")
-        return clock_from_bytes(large[:count * CLOCK_ENTRY_BYTES])
+        # Nearly always the longer one's actors are all there are; when not, there is room for both.
+        cdef VectorClock merged = merge_within(self, other, max(self.count, other.count))
+        return merged if merged is not None else merge_within(self, other, self.count + other.count)
 
     def advance(self, node, uint64_t epoch=0, uint64_t timestamp_ms=0):
         """This clock with one more event of the actor (node, epoch), made at ``timestamp_ms``.
@@ -201,8 +192,18 @@ cdef class VectorClock:
         return f"<VectorClock {inside or 'empty'}>"
 
 
-cdef enum:
-    SMALL_ENTRIES = 32  # a merge of this many is built on the stack and copied once
+cdef VectorClock merge_within(VectorClock a, VectorClock b, uint32_t count_max):
+    # The join if it has at most count_max entries, else None.
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>count_max * CLOCK_ENTRY_BYTES)
+    cdef int count = c_clock_merge(a.entries, a.count, b.entries, b.count, <uint8_t *>PyBytes_AS_STRING(packed),
+                                   min(count_max, <uint32_t>CLOCK_ENTRIES_MAX))
+    if <uint32_t>count == count_max:
+        return clock_from_bytes(packed)
+    if count >= 0:
+        return clock_from_bytes(packed[:count * CLOCK_ENTRY_BYTES])
+    if count_max >= CLOCK_ENTRIES_MAX:
+        raise OverflowError(f"a clock of more than {CLOCK_ENTRIES_MAX} entries")
+    return None
 
 
 cdef const uint8_t *node_bytes(node) except NULL:
