@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
+import msgspec
 import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -24,6 +25,7 @@ from dynamo_fast.client import errors
 from dynamo_fast.client.client import Client, connect
 
 FAILED, USAGE, NOT_FOUND, SIBLINGS, UNANSWERED, OVERLOAD, REFUSED = 1, 2, 3, 4, 5, 6, 7
+CONNECT_TIMEOUT_S = 3.0  # a person waits: less than the client's own patience
 SEEDS_VARIABLE, SEEDS_DEFAULT = "DYNAMO_FAST_SEEDS", "127.0.0.1:7400"
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
@@ -75,7 +77,7 @@ def from_field(record: Mapping[str, Any], name: str) -> bytes | None:
         return None
     if not isinstance(text if encoded is None else encoded, str):
         raise ValueError(f"{name!r} is not text")
-    return str(text).encode("utf-8", "surrogatepass") if encoded is None else base64.b64decode(str(encoded), validate=True)
+    return str(text).encode("utf-8") if encoded is None else base64.b64decode(str(encoded), validate=True)
 
 
 def shown(value: bytes) -> str:
@@ -86,13 +88,20 @@ def shown(value: bytes) -> str:
 
 def print_json(document: object) -> None:
     """One JSON document on one line of stdout."""
-    click.echo(json.dumps(document, ensure_ascii=False, default=_plain))
+    click.echo(json.dumps(document, ensure_ascii=False))
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.hex()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+def plain(message: object) -> Any:
+    """A message of the control plane as JSON data; ids and other bytes as hex."""
+    return _hexed(msgspec.to_builtins(message, builtin_types=(bytes,)))
+
+
+def _hexed(data: object) -> object:
+    if isinstance(data, bytes):
+        return data.hex()
+    if isinstance(data, dict):
+        return {str(_hexed(name)): _hexed(value) for name, value in data.items()}
+    return [_hexed(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def argument_bytes(text: str) -> bytes:
@@ -105,7 +114,8 @@ def run(arguments: Mapping[str, Any], work: Callable[[Client], Awaitable[int | N
 
     async def connected() -> int | None:
         given = {name: arguments.get(name) for name in ("r", "w", "dw", "strict", "deadline_s")}
-        async with connect(arguments["seeds"], **{name: value for name, value in given.items() if value is not None}, **settings) as db:
+        changes = {"connect_timeout_s": CONNECT_TIMEOUT_S} | {name: value for name, value in given.items() if value is not None} | settings
+        async with connect(arguments["seeds"], **changes) as db:
             return await work(db)
 
     try:

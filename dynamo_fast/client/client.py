@@ -49,10 +49,10 @@ class Core:
         return await self.cluster.placement()
 
     async def sweep(self) -> None:
-        """Task: answers requests whose deadline has passed, one look at all of them each `sweep_s`."""
+        """Task: looks at all deadlines and all nodes every `sweep_s`."""
         while True:
             await trio.sleep(self.settings.sweep_s)
-            self.pool.expire()
+            self.pool.sweep()
 
 
 class Client(Bucket):
@@ -98,9 +98,9 @@ async def connect(seeds: Iterable[str] | str = "127.0.0.1:7400", *, options: Opt
         raise ValueError("connect needs at least one seed, as host:port")
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        core = Core(nursery, addresses, settings)
-        nursery.start_soon(core.sweep)
         try:
+            core = Core(nursery, addresses, settings)
+            nursery.start_soon(core.sweep)
             await core.router.start()
             nursery.start_soon(core.router.run)
             yield Client(core, options)

@@ -85,6 +85,3 @@ class Session:
     def satisfied_by(self, bucket: bytes, key: bytes, context: bytes) -> bool:
         """Whether an answer with this context covers all the session saw of the key."""
         return all(covers(context, old) for old in self._seen.get((bucket, key), ()))
-
-    def __len__(self) -> int:
-        return len(self._seen)

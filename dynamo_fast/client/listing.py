@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from dynamo_fast.client.client import Core
     from dynamo_fast.client.pool import Node
 
-PARTITIONS_AT_ONCE = 32
+PARTITIONS_AT_ONCE = 16
+OVERLOADS_MAX, OVERLOAD_PAUSE_S = 50, 0.02  # a home that says "overload" is asked again so often, after so long
 
 
 class _Cursor:
@@ -39,6 +40,7 @@ class _Partition:
 
     def __init__(self, number: int, homes: tuple[Node, ...], r: int) -> None:
         self.number = number
+        self.overloads = 0
         self.given = b""  # every key up to this store key has been given out
         self.spare = list(homes[r:])
         self.cursors = [_Cursor(node, b"") for node in homes[:r]]
@@ -133,10 +135,14 @@ class Keys:
             else:
                 connection.send(MessageType.CONTROL, encode(request), answers, trio.current_time(), end_s)
         await answers.wait()
+        overloaded = False
         for (partition, cursor), reply in zip(asked, answers.replies, strict=True):
             assert reply is not None
             if isinstance(reply, DynamoError):
                 partition.replace(cursor, reply)
+            elif reply.status == Status.OVERLOAD and partition.overloads < OVERLOADS_MAX:
+                partition.overloads += 1
+                overloaded = True
             elif reply.status != Status.OK:
                 partition.replace(cursor, error_of(reply.status, reply.body))
             else:
@@ -147,3 +153,5 @@ class Keys:
                 cursor.entries.update(page.entries)
                 cursor.after = max(cursor.after, page.next)
                 cursor.done = page.done
+        if overloaded:
+            await trio.sleep(OVERLOAD_PAUSE_S)

@@ -20,13 +20,13 @@ from dynamo_fast.wire.status import MessageType, Status
 EWMA_SHARE = 0.1  # weight of the newest answer in a node's latency
 LATENCY_FIRST_S = 0.001  # believed of a node that has not answered yet
 LATENCY_FLOOR_S = 0.00005  # added to every latency, so that queues count even when answers take no time
-LATENCY_FADE = 0.9  # applied each refresh, so that a node once slow is tried again
+LATENCY_FADE = 0.97  # applied each sweep in which a node answered nothing, so that one once slow is tried again
 
 
 class Node:
     """One node: its connection if there is one, how fast it answers, and since when it is left alone."""
 
-    __slots__ = ("_backoff_s", "_pool", "address", "connection", "dialling", "failure", "latency_s", "rest_until_s")
+    __slots__ = ("_backoff_s", "_pool", "address", "answered", "connection", "dialling", "failure", "latency_s", "rest_until_s")
 
     def __init__(self, address: str, pool: Pool) -> None:
         self.address = address  # host:port, as seeds or placement give it
@@ -34,6 +34,7 @@ class Node:
         self.dialling = False  # a dialling is under way
         self.failure: DynamoError | None = None  # why the last dialling failed
         self.latency_s = LATENCY_FIRST_S  # moving average over its answers
+        self.answered = False  # since the last sweep
         self.rest_until_s = 0.0  # loop clock: not dialled before
         self._pool = pool
         self._backoff_s = 0.0
@@ -41,6 +42,13 @@ class Node:
     def observe(self, seconds: float) -> None:
         """One answer took so long."""
         self.latency_s += EWMA_SHARE * (seconds - self.latency_s)
+        self.answered = True
+
+    def fade(self) -> None:
+        """Forgets a little of the latency, unless it is being measured."""
+        if not self.answered:
+            self.latency_s *= LATENCY_FADE
+        self.answered = False
 
     def cost(self, now_s: float) -> float:
         """How long a request sent now may take, roughly, in seconds: latency times the queue; much more for nodes not connected."""
@@ -90,6 +98,7 @@ class Node:
                 else:
                     self._backoff_s, self.failure, self.dialling = 0.0, None, False
                     self.connection = connection
+                    self.latency_s = min(self.latency_s, LATENCY_FIRST_S)  # what it was before says little now
                     if pool.nodes.get(self.address) is not self:
                         connection.close("the node has left the placement")
                     self._pool.changed.unpark_all()
@@ -132,12 +141,19 @@ class Pool:
             if node.connection is not None:
                 node.connection.close("the node has left the placement")
 
-    def expire(self) -> None:
-        """Answers every request whose deadline has passed."""
+    def sweep(self) -> None:
+        """Answers every request whose deadline has passed, and dials again, when it has rested, whoever should be connected."""
         now_s = trio.current_time()
         for node in list(self.nodes.values()):
+            node.fade()
             if node.connection is not None:
                 node.connection.expire(now_s)
+        self.dial_all()
+
+    def dial_all(self) -> None:
+        """Starts to dial every node that should be connected and is not resting."""
+        for node in list(self.nodes.values())[: self.settings.connections_eager_max]:
+            node.dial_soon()
 
     async def greet(self, connection: Connection, name: str) -> None:
         """Says hello and checks the answer: the version, and that the node is of the cluster we know. DynamoError when it is not so."""

@@ -14,7 +14,7 @@ import trio
 
 from dynamo_fast.client.connection import Answers
 from dynamo_fast.client.errors import DynamoError, NotApplied, Unreachable, error_of
-from dynamo_fast.client.pool import LATENCY_FADE, LATENCY_FIRST_S, Node, Pool
+from dynamo_fast.client.pool import Node, Pool
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.wire.control_messages import PlacementReply, PlacementRequest, Reply, Request, decode_reply, encode
 from dynamo_fast.wire.status import MessageType, Status
@@ -35,6 +35,7 @@ class Router:
         self._homes: list[tuple[Node, ...]] = []  # by partition; empty without a placement
         self._members: tuple[Node, ...] = ()
         self._stale = trio.Event()
+        self._failure: DynamoError | None = None  # why a connected seed was of no use at the start
 
     def homes(self, bucket: bytes, key: bytes) -> tuple[Node, ...]:
         """The nodes that may coordinate a request for the key, in preference order."""
@@ -80,24 +81,33 @@ class Router:
     async def start(self) -> None:
         """Returns when one seed is connected and, if wanted, the placement is known; Unreachable or NotReady when none is in time."""
         settings = self._pool.settings
-        failure: DynamoError | None = None
-        with trio.move_on_after(settings.connect_timeout_s):
-            while True:
-                for seed in self._seeds:
-                    seed.dial_soon()
-                while not any(seed.connection for seed in self._seeds) and any(seed.dialling for seed in self._seeds):
-                    await self._pool.changed.park()
-                if any(seed.connection for seed in self._seeds):
-                    try:
-                        if settings.partition_aware:
-                            await self.refresh()
-                        return
-                    except DynamoError as error:
-                        failure = error
-                await trio.sleep(settings.sweep_s)
-        if failure is not None:
-            raise failure
-        raise Unreachable("no seed answered: " + "; ".join(str(seed.failure or f"{seed.address}: no answer") for seed in self._seeds))
+        with trio.move_on_after(settings.connect_timeout_s) as scope:
+            await self._find_cluster()
+        if scope.cancelled_caught:
+            raise self._failure or Unreachable(self._why_not())
+        self._pool.dial_all()
+        with trio.move_on_after(settings.connect_grace_s):
+            while any(node.dialling for node in self.members()):
+                await self._pool.changed.park()
+
+    async def _find_cluster(self) -> None:
+        """Dials the seeds again and again until one is of use. Not bounded in time."""
+        while True:
+            for seed in self._seeds:
+                seed.dial_soon()
+            while not any(seed.connection for seed in self._seeds) and any(seed.dialling for seed in self._seeds):
+                await self._pool.changed.park()
+            if any(seed.connection for seed in self._seeds):
+                try:
+                    if self._pool.settings.partition_aware:
+                        await self.refresh()
+                    return
+                except DynamoError as error:
+                    self._failure = error
+            await trio.sleep(self._pool.settings.sweep_s)
+
+    def _why_not(self) -> str:
+        return "no seed answered: " + "; ".join(str(seed.failure or f"{seed.address}: no answer") for seed in self._seeds)
 
     async def run(self) -> None:
         """Task: refreshes while the client lives. A failed refresh changes nothing: the old placement still works, through forwarding."""
@@ -106,8 +116,6 @@ class Router:
             with trio.move_on_after(settings.refresh_s):
                 await self._stale.wait()
             self._stale = trio.Event()
-            for node in self._pool.nodes.values():
-                node.latency_s = max(LATENCY_FIRST_S / 100, node.latency_s * LATENCY_FADE)
             if settings.partition_aware:
                 try:
                     await self.refresh()
@@ -144,8 +152,6 @@ class Router:
         self.placement = placement
         known = {node.address for node in (*nodes, *self._seeds)}
         self._pool.keep(known.__contains__)
-        for node in nodes[: self._pool.settings.connections_eager_max]:
-            node.dial_soon()
 
     async def control(self, node: Node, request: Request, deadline_s: float | None = None) -> Reply:
         """One question of the control plane to one node; deadline_s: seconds from now. DynamoError when it fails."""

@@ -20,6 +20,7 @@ class Settings:
     deadline_s: float = 1.0  # of a request that names none; a batch has one deadline per window
     deadline_s_max: float = 60.0  # more than this is refused here as it would be there
     connect_timeout_s: float = 5.0  # until some seed must have answered, when the client starts
+    connect_grace_s: float = 0.1  # then, for the other nodes to be connected too, so that the first requests are spread
     dial_timeout_s: float = 2.0  # one connection, hello included
     backoff_s_min: float = 0.05  # wait after a node could not be dialled; doubles each time
     backoff_s_max: float = 2.0
@@ -33,7 +34,7 @@ class Settings:
     frame_bytes_max: int = 128 << 20  # of one answer: as many siblings as a cluster may keep, each of the longest
     batch_requests_max: int = 1000  # a get_many or put_many is cut into windows of so many requests ...
     batch_bytes_max: int = 8 << 20  # ... or so many bytes of values, whichever comes first
-    connections_eager_max: int = 64  # nodes that are dialled before anybody needs them
+    connections_eager_max: int = 64  # so many nodes are connected before, and whether or not, anybody needs them
     dial: Dial = trio.open_tcp_stream
     random_bytes: Callable[[int], bytes] = os.urandom
 

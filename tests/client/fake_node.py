@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import trio
 import trio.testing
@@ -91,6 +91,7 @@ class FakeNode:
         self.cluster = cluster
         self.id = bytes([index + 1]) * 16
         self.address = f"10.0.0.{index + 1}:7400"
+        self.state: Literal["starting", "ready"] = "ready"
         self.away = False
         self.silent = False
         self.fragment_bytes = 0  # answers are cut into pieces of so many bytes; 0: not at all
@@ -100,11 +101,16 @@ class FakeNode:
         self.script: deque[Any] = deque()
         self.received: list[Frame] = []  # every put and get that arrived
         self.connections = 0
-        self._streams: list[trio.abc.Stream] = []
+        self.most_at_once = 0  # puts and gets being answered
+        self.streams: list[trio.abc.Stream] = []
+        self._at_once = 0
 
-    async def serve(self, stream: trio.StapledStream) -> None:
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        if self.away:
+            await stream.aclose()
+            return
         self.connections += 1
-        self._streams.append(stream)
+        self.streams.append(stream)
         cutter = FrameCutter()
         try:
             async with trio.open_nursery() as nursery:
@@ -115,15 +121,28 @@ class FakeNode:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         await stream.aclose()
+        if stream in self.streams:
+            self.streams.remove(stream)
+
+    def status(self) -> control.StatusReply:
+        return control.StatusReply(
+            node_id=self.id, address=self.address, host="host", zone="", state=self.state, member=True, software="fake", uptime_s=1.0,
+            cluster_id=self.cluster_id, placement_number=1, placement_name=1, members=len(self.cluster.nodes), peers_up=[],
+            history_digest=b"h" * 16, statistics={"requests": {"puts": len(self.received)}},
+        )  # fmt: skip
+
+    async def say(self, data: bytes) -> None:
+        """Sends bytes that nobody asked for on every connection."""
+        for stream in self.streams:
+            await stream.send_all(data)
 
     async def kill(self) -> None:
         """Breaks every connection and refuses new ones."""
         self.away = True
-        for stream in self._streams:
+        for stream in list(self.streams):
             await stream.aclose()
-        self._streams.clear()
 
-    async def _answer(self, stream: trio.StapledStream, frame: Frame) -> None:
+    async def _answer(self, stream: trio.abc.Stream, frame: Frame) -> None:
         if self.silent:
             return
         status, body = await self._handle(frame, stream)
@@ -136,7 +155,7 @@ class FakeNode:
             for start in range(0, len(answer), step):
                 await stream.send_all(answer[start : start + step])
 
-    async def _handle(self, frame: Frame, stream: trio.StapledStream) -> tuple[int | None, bytes]:
+    async def _handle(self, frame: Frame, stream: trio.abc.Stream) -> tuple[int | None, bytes]:
         if frame.type == MessageType.HELLO:
             if self.version != 1:
                 return Status.UNSUPPORTED_VERSION, b"speak version 2"
@@ -145,8 +164,11 @@ class FakeNode:
             return self.cluster.control(self, frame)
         self.received.append(frame)
         order = self.script.popleft() if self.script else None
-        if isinstance(order, int | float) and not isinstance(order, Status):
-            await trio.sleep(order)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        await trio.sleep(order if isinstance(order, float) else 0)
+        self._at_once -= 1
+        if isinstance(order, float):
             order = None
         answer = (Status.OK, b"")
         if order is None or isinstance(order, tuple):
@@ -197,6 +219,9 @@ class FakeCluster:
     def settings(self, **changes: Any) -> Settings:
         return Settings(dial=self.dial, random_bytes=self._random_bytes, **changes)
 
+    def open_streams(self) -> int:
+        return sum(len(node.streams) for node in self.nodes)
+
     def served(self, kind: int) -> list[Frame]:
         """Every request of that type which reached a node, node by node."""
         return [frame for node in self.nodes for frame in node.received if frame.type == kind]
@@ -234,6 +259,15 @@ class FakeCluster:
             return Status.OK, control.encode(control.BucketSetReply())
         if isinstance(request, control.BucketListRequest):
             return Status.OK, control.encode(control.BucketListReply(buckets=self._bucket_entries(), defaults=ClusterDefaults()))
+        if isinstance(request, control.StatusRequest):
+            return Status.OK, control.encode(node.status())
+        if isinstance(request, control.RingInfoRequest):
+            shares = [control.MemberShare(node=entry, partitions_first=PARTITIONS // len(self.nodes), partitions_owned=PARTITIONS,
+                                          share=1 / len(self.nodes), up=True) for entry in self._placement().nodes]  # fmt: skip
+            replicas = self.ring.replicas
+            return Status.OK, control.encode(
+                control.RingInfoReply(number=1, name=1, digest=b"d" * 16, partitions=PARTITIONS, replicas=replicas, members=shares)
+            )
         return Status.BAD_REQUEST, b"the fake node does not know that"
 
     def _bucket_entries(self) -> list[control.BucketEntry]:
