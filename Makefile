@@ -104,8 +104,8 @@ smoke:  ## build, import and one small cluster on each Python that is found
 bench: .venv/stamp-test  ## pytest-benchmark over every piece of the core
 	@$(BIN)/python -m pytest bench -o python_files='bench_*.py' --benchmark-only $(ARGS)
 
-compare: .venv/stamp-test  ## the same load against redis and against a cluster of three; writes build/compare.json
-	@$(BIN)/python -m bench.compare
+compare: .venv/stamp-test  ## the same load against redis and against a cluster of three (SOAK=1: also for ten minutes)
+	@$(BIN)/python -m bench.compare $(if $(SOAK),--soak) $(ARGS)
 
 gate: .venv/stamp-test  ## instruction counts of the hot paths against the recorded ones (valgrind)
 	@$(BIN)/python -m bench.gate

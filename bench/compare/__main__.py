@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--seconds", type=float, help="length of a timed run; default: 6")
     parser.add_argument("--soak-seconds", type=float, help="length of each of the four soak runs; default: 600")
+    parser.add_argument("--soak", action="store_true", help="the soak as well")
     parser.add_argument("--only", action="append", choices=PARTS, help="parts to run; default: all but soak")
     parser.add_argument("--directory", type=Path, help="where servers keep their data; default: below build/, removed afterwards")
     parser.add_argument("--output", type=Path, default=Path("build/compare.json"))
@@ -39,7 +40,7 @@ def main() -> int:
     rounds = given.rounds or (1 if given.quick else 5)
     seconds = given.seconds or (2.0 if given.quick else 6.0)
     soak_seconds = given.soak_seconds or (20.0 if given.quick else 600.0)
-    parts = given.only or ["generator", "servers", "pieces"]
+    parts = given.only or [part for part in PARTS if part != "soak" or given.soak]
     console = Console()
     began = time.monotonic()
 
