@@ -19,7 +19,7 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
-_CODE_BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+_CODE_BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _NAMED_FILE = re.compile(r"`((?:_ext|dynamo_fast|tests|bench|docs|core|wire|storage|net|node|client|load|cli|\.ci)/[\w./-]*)`")
 
 
