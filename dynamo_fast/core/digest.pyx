@@ -4,7 +4,8 @@ The paper places a key by the MD5 of it (section 4.2); so does every node and cl
 exactly is hashed. `md5_many` hashes sixteen messages side by side where the processor has AVX2.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
 cdef extern from "digest.h" nogil:
@@ -27,10 +28,16 @@ cdef void key_position(const uint8_t *bucket, size_t bucket_n, const uint8_t *ke
     c_key_position(bucket, bucket_n, key, key_n, out)
 
 
-def md5_of_bytes(const uint8_t[::1] data not None, /) -> bytes:
+def md5_of_bytes(data, /) -> bytes:
     """MD5 of any contiguous bytes-like object: 16 bytes (RFC 1321)."""
     cdef bytes out = PyBytes_FromStringAndSize(NULL, MD5_BYTES)
-    c_md5_hash(&data[0] if data.shape[0] > 0 else NULL, data.shape[0], <uint8_t *>PyBytes_AS_STRING(out))
+    cdef Py_buffer view
+    if PyBytes_CheckExact(data):
+        c_md5_hash(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), <uint8_t *>PyBytes_AS_STRING(out))
+        return out
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    c_md5_hash(<const uint8_t *>view.buf, view.len, <uint8_t *>PyBytes_AS_STRING(out))
+    PyBuffer_Release(&view)
     return out
 
 

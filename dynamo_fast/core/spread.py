@@ -53,9 +53,11 @@ class Spread:
         self.replicas = replicas
         self.dice = Dice(seed)
         self.nodes = range(len(hosts))
-        # The most that distinct nodes can have: what every partition gets.
-        self.distinct_hosts = min(replicas, len(set(hosts)))
-        self.distinct_zones = min(replicas, len(set(zones)))
+        self.host_count = len(set(hosts))
+        self.zone_count = len(set(zones))
+        # The most that the homes of a partition can have; all of them do.
+        self.distinct_hosts = min(replicas, self.host_count)
+        self.distinct_zones = min(replicas, self.zone_count)
 
     def table(self, partitions: int) -> tuple[tuple[int, ...], ...]:
         """One row per partition, all nodes in preference order: the homes, then the fallbacks."""
@@ -140,12 +142,16 @@ class Spread:
         return tuple(finished)
 
     def fallback(self, row: list[int], rest: list[int], counts: list[list[int]]) -> int:
-        """The node to stand in next: on a new host in a new zone if there is one, else on a new host, else any; of the first
-        few such, the one that stands in least for these homes already, measured by its weight."""
-        used_hosts = {self.hosts[node] for node in row}
-        used_zones = {self.zones[node] for node in row}
-        new_hosts = [node for node in rest if self.hosts[node] not in used_hosts]
-        candidates = list(islice((node for node in new_hosts if self.zones[node] not in used_zones), CANDIDATES))
-        candidates = candidates or new_hosts[:CANDIDATES] or rest[:CANDIDATES]
+        """The node to stand in next: in a new zone if there is one (and so on a new host), else on a new host, else any; of
+        the first few such, the one that stands in least for these homes already, measured by its weight."""
+        hosts, zones = self.hosts, self.zones
+        used_hosts = {hosts[node] for node in row}
+        used_zones = {zones[node] for node in row}
+        if len(used_zones) < self.zone_count:
+            candidates = list(islice((node for node in rest if zones[node] not in used_zones), CANDIDATES))
+        elif len(used_hosts) < self.host_count:
+            candidates = list(islice((node for node in rest if hosts[node] not in used_hosts), CANDIDATES))
+        else:
+            candidates = rest[:CANDIDATES]
         weights = self.weights
         return min(candidates, key=lambda node: (sum([count[node] for count in counts]) + 1 << COST_BITS) // weights[node])
