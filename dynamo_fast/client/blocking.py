@@ -116,7 +116,7 @@ class Bucket:
     """The keys of one bucket. Each method does what the trio client's method of the same name does, and raises the same errors."""
 
     def __init__(self, loop: Loop, bucket: trio_bucket.Bucket) -> None:
-        self._loop = loop
+        self.loop = loop
         self._bucket = bucket
 
     @property
@@ -124,34 +124,34 @@ class Bucket:
         return self._bucket.name
 
     def bucket(self, name: Key, **options: Any) -> Bucket:
-        return Bucket(self._loop, self._bucket.bucket(name, **options))
+        return Bucket(self.loop, self._bucket.bucket(name, **options))
 
     def get(self, key: Key, **options: Unpack[ReadOptions]) -> Result:
-        return self._loop.call(self._bucket.get, key, **options)
+        return self.loop.call(self._bucket.get, key, **options)
 
     def put(
         self, key: Key, value: bytes, *, context: bytes | None = None, overwrite: bool = False, **options: Unpack[WriteOptions]
     ) -> bytes:
-        return self._loop.call(self._bucket.put, key, value, context=context, overwrite=overwrite, **options)
+        return self.loop.call(self._bucket.put, key, value, context=context, overwrite=overwrite, **options)
 
     def delete(self, key: Key, *, context: bytes | None = None, overwrite: bool = False, **options: Unpack[WriteOptions]) -> bytes:
-        return self._loop.call(self._bucket.delete, key, context=context, overwrite=overwrite, **options)
+        return self.loop.call(self._bucket.delete, key, context=context, overwrite=overwrite, **options)
 
     def get_many(self, keys: Iterable[Key], **options: Unpack[ReadOptions]) -> list[Result]:
-        return self._loop.call(self._bucket.get_many, list(keys), **options)
+        return self.loop.call(self._bucket.get_many, list(keys), **options)
 
     def put_many(
         self, items: Mapping[Key, bytes] | Iterable[Item], *, overwrite: bool = False, **options: Unpack[WriteOptions]
     ) -> list[bytes]:
         items = items if isinstance(items, Mapping) else list(items)
-        return self._loop.call(self._bucket.put_many, items, overwrite=overwrite, **options)
+        return self.loop.call(self._bucket.put_many, items, overwrite=overwrite, **options)
 
     def update(self, key: Key, change: Change, **options: Unpack[UpdateOptions]) -> bytes | None:
-        return self._loop.call(self._bucket.update, key, change, **options)
+        return self.loop.call(self._bucket.update, key, change, **options)
 
     def keys(self, *, deadline_s: float | None = None, page: int = 256) -> Iterator[bytes]:
         listing = self._bucket.keys(deadline_s=deadline_s, page=page)
-        while some := self._loop.call(listing.take, KEYS_AT_ONCE):
+        while some := self.loop.call(listing.take, KEYS_AT_ONCE):
             yield from some
 
 
@@ -159,22 +159,22 @@ class Cluster:
     """`db.cluster`, as in client/operations.py."""
 
     def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+        self.loop = loop
 
     def placement(self) -> PlacementReply:
-        return self._loop.call(self._loop.db.cluster.placement)
+        return self.loop.call(self.loop.db.cluster.placement)
 
     def status(self, deadline_s: float | None = None) -> dict[str, StatusReply | DynamoError]:
-        return self._loop.call(self._loop.db.cluster.status, deadline_s)
+        return self.loop.call(self.loop.db.cluster.status, deadline_s)
 
     def ring(self, deadline_s: float | None = None) -> RingInfoReply:
-        return self._loop.call(self._loop.db.cluster.ring, deadline_s)
+        return self.loop.call(self.loop.db.cluster.ring, deadline_s)
 
     def buckets(self, deadline_s: float | None = None) -> BucketListReply:
-        return self._loop.call(self._loop.db.cluster.buckets, deadline_s)
+        return self.loop.call(self.loop.db.cluster.buckets, deadline_s)
 
     def set_bucket(self, name: str | bytes, settings: BucketSettings, deadline_s: float | None = None) -> None:
-        self._loop.call(self._loop.db.cluster.set_bucket, name, settings, deadline_s)
+        self.loop.call(self.loop.db.cluster.set_bucket, name, settings, deadline_s)
 
 
 class Client(Bucket):
@@ -186,12 +186,12 @@ class Client(Bucket):
 
     def statistics(self) -> dict[str, Any]:
         async def statistics() -> dict[str, Any]:
-            return self._loop.db.statistics()
+            return self.loop.db.statistics()
 
-        return self._loop.call(statistics)
+        return self.loop.call(statistics)
 
     def close(self) -> None:
-        self._loop.close()
+        self.loop.close()
 
     def __enter__(self) -> Client:
         return self
