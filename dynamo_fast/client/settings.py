@@ -29,7 +29,7 @@ class Settings:
     attempts_max: int = 10  # of one request
     retry_pause_s_min: float = 0.005  # before the second attempt at a node that said "overload"; doubles each time
     requests_in_flight_max: int = 1024  # per connection; more wait their turn
-    outgoing_bytes_max: int = 8 << 20  # per connection, not yet given to the kernel; more wait their turn
+    outgoing_bytes_max: int = 16 << 20  # per connection, not yet given to the kernel; more wait their turn
     value_bytes_max: int = 1 << 20  # of one put, until the cluster has told its own limit
     frame_bytes_max: int = 128 << 20  # of one answer: as many siblings as a cluster may keep, each of the longest
     batch_requests_max: int = 1000  # a get_many or put_many is cut into windows of so many requests ...
