@@ -100,7 +100,8 @@ def main() -> int:
     for name, text, floor in (("one", "one key", options.one_min), ("batch", "batches of 1000", options.batch_min)):
         ratio = found["get_node"] / found[name]
         failed |= ratio < floor
-        print(f"{text:<19} {found[name]:7.0f} ns a key: {ratio:5.1f} times faster, {floor:g} wanted, {'ok' if ratio >= floor else 'MISSED'}")
+        verdict = "ok" if ratio >= floor else "MISSED"
+        print(f"{text:<19} {found[name]:7.0f} ns a key: {ratio:5.1f} times faster, {floor:g} wanted, {verdict}")
     return 1 if failed else 0
 
 

@@ -17,9 +17,11 @@ from dynamo_fast.core.spread import Spread
 ALGORITHM = 1
 NODE_ID_BYTES = 16
 NO_PARENT = bytes(16)
-PARTITIONS_MAX = 4096
+PARTITIONS_MAX = 65536
 REPLICAS_MAX = 16
 MEMBERS_MAX = 1024
+# Entries of a table, partitions times nodes: 8 MiB when sent, up to ten seconds to compute.
+ENTRIES_MAX = 1 << 22
 WEIGHT_MAX = 65536
 
 
@@ -123,6 +125,11 @@ def check_members(members: Sequence[Member], partitions: int, replicas: int) -> 
         zone = zone_of.setdefault(member.host, member.zone)
         if zone != member.zone:
             raise PlacementError(f"host {member.host!r} is said to be in zone {zone!r} and in zone {member.zone!r}; it can be in one")
+    if partitions * len(members) > ENTRIES_MAX:
+        raise PlacementError(
+            f"{partitions} partitions times {len(members)} nodes are {partitions * len(members)} entries of a table that holds "
+            f"at most {ENTRIES_MAX}; use fewer partitions or fewer nodes"
+        )
     held = partitions * min(replicas, len(members))
     if held < len(members):
         raise PlacementError(

@@ -198,8 +198,9 @@ def test_wrong_parts_are_refused() -> None:
     [
         ([], 16, 3, "1 to 1024 members, not 0"),
         (nodes(1025), 4096, 3, "not 1025"),
-        (nodes(3), 12, 3, "power of two from 1 to 4096, not 12"),
-        (nodes(3), 8192, 3, "power of two"),
+        (nodes(3), 12, 3, "power of two from 1 to 65536, not 12"),
+        (nodes(3), 131072, 3, "power of two"),
+        (nodes(129), 32768, 3, "4227072 entries of a table that holds at most 4194304"),
         (nodes(3), 16, 0, "replicas must be from 1 to 16, not 0"),
         (nodes(3), 16, 17, "replicas must be from 1 to 16, not 17"),
         ([*nodes(3), nodes(1)[0]], 16, 3, "is a member twice"),
