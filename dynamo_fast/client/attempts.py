@@ -165,7 +165,7 @@ class Caller:
         if connection is None or not connection.has_room():
             return False
         left_s = end_s - now_s
-        if call.attempts + 1 < self._settings.attempts_max and len(self._router.members()) > 1:
+        if call.attempts + 1 < self._settings.attempts_max and self._router.alternatives:
             left_s = max(left_s / 2, min(left_s, ATTEMPT_S_MIN))  # a silent node must leave time for another
         call.attempts += 1
         connection.send(call.kind, call.body(max(1, int(left_s * 1000))), answers, now_s, now_s + left_s + GRACE_S)

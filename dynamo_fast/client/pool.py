@@ -6,7 +6,7 @@ A node that cannot be dialled is left alone for a growing while, so that a dead 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -126,6 +126,7 @@ class Pool:
         self.nodes: dict[str, Node] = {}
         self.changed = trio.lowlevel.ParkingLot()  # woken whenever a dialling ended, well or not
         self._software = software
+        self._wanted: Sequence[Node] = ()
 
     def node(self, address: str) -> Node:
         """The node of that address, known from now on."""
@@ -148,11 +149,15 @@ class Pool:
             node.fade()
             if node.connection is not None:
                 node.connection.expire(now_s)
-        self.dial_all()
+        self._dial_wanted()
 
-    def dial_all(self) -> None:
-        """Starts to dial every node that should be connected and is not resting."""
-        for node in list(self.nodes.values())[: self.settings.connections_eager_max]:
+    def keep_connected(self, nodes: Sequence[Node]) -> None:
+        """From now on these nodes, or as many as there may be, are connected whether or not anybody needs them."""
+        self._wanted = nodes[: self.settings.connections_eager_max]
+        self._dial_wanted()
+
+    def _dial_wanted(self) -> None:
+        for node in self._wanted:
             node.dial_soon()
 
     async def greet(self, connection: Connection, name: str) -> None:

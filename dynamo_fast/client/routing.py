@@ -31,6 +31,7 @@ class Router:
         self.failed_refreshes = 0
         self._pool = pool
         self._seeds = tuple(pool.node(seed) for seed in dict.fromkeys(seeds))
+        self._aware = pool.settings.partition_aware
         self._ring: Ring | None = None
         self._homes: list[tuple[Node, ...]] = []  # by partition; empty without a placement
         self._members: tuple[Node, ...] = ()
@@ -39,13 +40,9 @@ class Router:
 
     def homes(self, bucket: bytes, key: bytes) -> tuple[Node, ...]:
         """The nodes that may coordinate a request for the key, in preference order."""
-        if self._ring is None:
+        if self._ring is None or not self._aware:
             return self._seeds
         return self._homes[self._ring.partition(key, bucket)]
-
-    def partition(self, bucket: bytes, key: bytes) -> int | None:
-        """The key's partition; None without a placement."""
-        return None if self._ring is None else self._ring.partition(key, bucket)
 
     def homes_of(self, partition: int) -> tuple[Node, ...]:
         """The homes of one partition of the placement."""
@@ -55,10 +52,15 @@ class Router:
         """The cheapest untried home; if there is none, the cheapest untried node at all; else the cheapest home again."""
         return (
             self._cheapest(homes, tried, now_s)
-            or self._cheapest(self._members or self._seeds, tried, now_s)
+            or self._cheapest(self._receivers(), tried, now_s)
             or self._cheapest(homes, (), now_s)
             or self._seeds[0]
         )
+
+    @property
+    def alternatives(self) -> bool:
+        """Whether there is more than one node to send to."""
+        return len(self._receivers()) > 1
 
     @staticmethod
     def _cheapest(nodes: Iterable[Node], tried: Container[Node], now_s: float) -> Node | None:
@@ -69,6 +71,10 @@ class Router:
                 if cost < best_cost:
                     best, best_cost = node, cost
         return best
+
+    def _receivers(self) -> tuple[Node, ...]:
+        """Every node that requests may be sent to."""
+        return (self._aware and self._members) or self._seeds
 
     def members(self) -> tuple[Node, ...]:
         """Every node of the placement, or the seeds without one."""
@@ -85,9 +91,9 @@ class Router:
             await self._find_cluster()
         if scope.cancelled_caught:
             raise self._failure or Unreachable(self._why_not())
-        self._pool.dial_all()
+        self._pool.keep_connected(self._receivers())
         with trio.move_on_after(settings.connect_grace_s):
-            while any(node.dialling for node in self.members()):
+            while any(node.dialling for node in self._receivers()):
                 await self._pool.changed.park()
 
     async def _find_cluster(self) -> None:
@@ -99,7 +105,7 @@ class Router:
                 await self._pool.changed.park()
             if any(seed.connection for seed in self._seeds):
                 try:
-                    if self._pool.settings.partition_aware:
+                    if self._aware:
                         await self.refresh()
                     return
                 except DynamoError as error:
@@ -116,7 +122,7 @@ class Router:
             with trio.move_on_after(settings.refresh_s):
                 await self._stale.wait()
             self._stale = trio.Event()
-            if settings.partition_aware:
+            if self._aware:
                 try:
                     await self.refresh()
                 except DynamoError:
@@ -152,6 +158,7 @@ class Router:
         self.placement = placement
         known = {node.address for node in (*nodes, *self._seeds)}
         self._pool.keep(known.__contains__)
+        self._pool.keep_connected(self._receivers())
 
     async def control(self, node: Node, request: Request, deadline_s: float | None = None) -> Reply:
         """One question of the control plane to one node; deadline_s: seconds from now. DynamoError when it fails."""

@@ -164,8 +164,10 @@ async def test_behind_a_load_balancer_only_the_seeds_are_used_and_no_placement_i
             await db.put_many(dict.fromkeys(KEYS, b"v"))
             assert (await db.get("k1")).value == b"v"
             await trio.sleep(30)
-        assert [len(node.received) for node in cluster.nodes] == [0, len(KEYS) + 1, 0]
-        assert cluster.placements_told == 0
+            assert cluster.placements_told == 0
+            assert len(await db.keys().take(1000)) == len(KEYS)  # which asks every node, and changes nothing for the rest
+            await db.get_many(KEYS)
+        assert [len(node.received) for node in cluster.nodes] == [0, 2 * len(KEYS) + 1, 0]
         nursery.cancel_scope.cancel()
 
 
