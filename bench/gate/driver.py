@@ -34,9 +34,10 @@ def ring_lookup() -> Stretch:
 
 
 def clock_merge() -> Stretch:
-    """Two clocks of five entries, four actors in common."""
-    entries = [(bytes([number]) * 16, number, 10 + number, 1_700_000_000_000 + number) for number in range(6)]
-    left, right = VectorClock(entries[:5]), VectorClock(entries[1:])
+    """Two concurrent clocks of the same five actors."""
+    nodes = [bytes([number]) * 16 for number in range(5)]
+    left = VectorClock((node, 1, 3 + (node is nodes[1]), 1_700_000_000_000) for node in nodes)
+    right = VectorClock((node, 1, 3 + (node is nodes[4]), 1_700_000_000_000) for node in nodes)
 
     def work(rights: list[VectorClock]) -> None:
         for clock in rights:
