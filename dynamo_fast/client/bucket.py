@@ -81,7 +81,8 @@ class Bucket:
         """Writes the value over everything that the context has seen; returns the new context, once W nodes hold it.
 
         Without a context the write is blind: it is concurrent with whatever is there, and becomes a sibling of it. With `overwrite` it
-        supersedes whatever its coordinator holds.
+        supersedes whatever its coordinator holds. The new context serves to write on without reading; where the value has got siblings it
+        covers no more than `context` did, so that nothing unseen is replaced: get the key to settle them.
         """
         call = self._put(key, value, context, overwrite, w, dw, strict, session)
         await self._run([call], deadline_s)
@@ -164,7 +165,7 @@ class Bucket:
             if call.error is not None:
                 raise call.error
             assert call.result is not None
-            if resolve is None or value is None or events_between(result.context, call.result) <= 1:
+            if resolve is None or value is None or events_between(result.context, call.result) == 1:
                 break
             result = await self.get(key, r=r, strict=strict, deadline_s=deadline_s, session=session, resolve=resolve)
             if result.resolved is None:

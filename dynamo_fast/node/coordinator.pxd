@@ -13,5 +13,6 @@ cdef class Coordinator:
     cdef GetCoordinator gets
     cdef uint64_t expired
 
+    cdef int set_buckets(self, settings, cluster_defaults) except -1
     cdef int expire(self) except -1
     cdef int peer_lost(self, object node_id) except -1

@@ -24,9 +24,10 @@ cdef class Coordinator:
         self.puts = PutCoordinator(self.desk, limits, requests, cluster_defaults, salt)
         self.gets = GetCoordinator(self.desk)
 
-    def set_buckets(self, settings, cluster_defaults):
+    cdef int set_buckets(self, settings, cluster_defaults) except -1:
         """All buckets by name; the default bucket, named b"", stands even when it is not among them."""
         self.desk.policies = {name: Policy(bucket, cluster_defaults) for name, bucket in {b"": BUCKET_SAYS_NOTHING, **settings}.items()}
+        return 0
 
     cdef int expire(self) except -1:
         """Everything whose deadline has passed is answered: unknown for a put that was applied here, failed for a get."""

@@ -16,7 +16,7 @@ from dynamo_fast.wire.errors import OutgoingFull
 
 from dynamo_fast.core.context cimport context_bytes, context_open, context_seal
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
-from dynamo_fast.core.siblings cimport object_clock, object_clock_count
+from dynamo_fast.core.siblings cimport object_clock, object_clock_count, object_has_request, object_sibling_count
 from dynamo_fast.storage.engine cimport ROOM_NONE
 from dynamo_fast.node.answers cimport answer_bytes, refuse, shortfall
 from dynamo_fast.wire.data_messages cimport *
@@ -106,10 +106,12 @@ cdef class PutCoordinator:
         if not seen:
             self.put_ids.add(retry_id)
         self.applied += 1
-        entries = object_clock_count(made.data)
+        # What the writer may replace next: all of the object's past when nothing but its own version is left. Versions beside that
+        # one, or in its place after a retry, it has not seen: then its context covers what it covered before, and no more (!).
+        if object_sibling_count(made.data) == 1 and object_has_request(made.data, made.n, message.put_id):
+            context, entries = object_clock(made.data), object_clock_count(made.data)
         request.context = PyBytes_FromStringAndSize(NULL, context_bytes(entries))
-        context_seal(desk.replica.mac_key, desk.cluster_id, address.position, object_clock(made.data), entries,
-                     <uint8_t *><char *>request.context)
+        context_seal(desk.replica.mac_key, desk.cluster_id, address.position, context, entries, <uint8_t *><char *>request.context)
         desk.start(request, client, header, address.partition, plan.deadline_ms)
         request.quorum.acked |= 1u << desk.view.slot_of(address.partition, desk.view.own_index)
         if plan.dw:
