@@ -73,7 +73,7 @@ cdef class Coordinator:
                 self.gets.settle(<GetRequest>request)
         return 0
 
-    def statistics(self):
+    cdef dict statistics(self):
         """Counters since the start, and latency histograms in microseconds."""
         cdef Desk desk = self.desk
         return {
