@@ -1,4 +1,8 @@
-"""The golden messages of docs/protocol.md, read out of the page: what tests and fuzzers start from."""
+"""The golden messages of docs/protocol.md, read out of the page: what tests and fuzzers start from.
+
+`python -m tests.wire.golden` writes the hexadecimal below each message's fields anew, by the plain-Python model: for
+whoever adds a message to the page. The test suite checks that there is nothing to write.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from tests.models import wire as model
+
 PAGE = Path(__file__).parents[2] / "docs/protocol.md"
 HEADER_BYTES = 24
+BYTES_PER_LINE = 16
+BLOCK = re.compile(r"^```golden (.+?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# Type -> how the model writes the body's fields; statuses above NOT_FOUND carry text.
+MODELS = {16: model.put, 18: model.get, 19: model.get_reply, 32: model.replicate, 34: model.read}
+MESSAGE_PACK_TYPES = {1, 2, 48, 49}
 
 
 @dataclass(frozen=True)
@@ -54,11 +68,46 @@ def as_bytes(value: Any) -> Any:
 
 def parse(page: str) -> list[Vector]:
     vectors = []
-    for name, block in re.findall(r"^```golden (.+?)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+    for name, block in BLOCK.findall(page):
         fields, listing = block.split("\n\n")
         frame = bytes.fromhex("".join(line.split(";")[0] for line in listing.splitlines()))
         vectors.append(Vector(name=name, frame=frame, **json.loads(fields)))
     return vectors
 
 
+def body_parts(type: int, status: int, body: Any) -> model.Parts:
+    """The named parts of a body, by the model, from its fields on the page."""
+    if status > 1:
+        return [("text", as_bytes(body))]
+    if type in MESSAGE_PACK_TYPES:
+        return [("MessagePack", msgspec.msgpack.encode(unhexed(body)))]
+    if type in MODELS:
+        return MODELS[type](**as_bytes(body))
+    return [("context" if type == 17 else "object", as_bytes(body))]
+
+
+def listing(fields: dict[str, Any]) -> str:
+    """The frame in hexadecimal, a part or sixteen bytes to a line."""
+    parts = body_parts(fields["type"], fields["status"], fields["body"])
+    head = model.frame(fields["type"], model.joined(parts), fields["request_id"], fields["status"], fields["flags"])
+    lines = []
+    for what, data in head + parts:
+        for at in range(0, len(data), BYTES_PER_LINE):
+            lines.append(f"{data[at : at + BYTES_PER_LINE].hex(' '):<{3 * BYTES_PER_LINE}}; {'...' if at else what}\n")
+    return "".join(lines)
+
+
+def rewritten(page: str) -> str:
+    """The page with every listing written anew from its fields."""
+
+    def block(match: re.Match[str]) -> str:
+        fields = match[2].split("\n\n")[0].rstrip("\n")
+        return f"```golden {match[1]}\n{fields}\n\n{listing(json.loads(fields))}```"
+
+    return BLOCK.sub(block, page)
+
+
 VECTORS = parse(PAGE.read_text(encoding="utf-8"))
+
+if __name__ == "__main__":
+    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -15,7 +15,7 @@ from dynamo_fast.wire.errors import ProtocolError
 from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Outcome, Status
 from tests.wire.dialogue import End
-from tests.wire.golden import PAGE, VECTORS, Vector, as_bytes, unhexed
+from tests.wire.golden import PAGE, VECTORS, Vector, as_bytes, rewritten, unhexed
 
 TEXT = PAGE.read_text(encoding="utf-8")
 CLUSTER_SECRET = bytes(range(16))
@@ -43,6 +43,11 @@ def header(vector: Vector) -> tuple[int, int, int, int]:
 def test_every_type_has_a_golden_message() -> None:
     assert {vector.type for vector in VECTORS} == set(MessageType)
     assert len({vector.name for vector in VECTORS}) == len(VECTORS)
+
+
+def test_the_plain_python_model_writes_the_same_page() -> None:
+    """An encoder that shares no line with the code, written from the page's tables."""
+    assert rewritten(TEXT) == TEXT
 
 
 @EACH
