@@ -12,7 +12,9 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 KILLS ?= 100
 FUZZ_SECONDS ?= 30
 DATA ?= data
-# More arguments for pytest: make test ARGS="-k ring -x"
+# SOAK=1 adds the forty minutes of soaking to `make compare`.
+SOAK ?=
+# More arguments: make test ARGS="-k ring -x", make compare ARGS=--quick
 ARGS ?=
 
 BIN := .venv/bin
