@@ -26,6 +26,7 @@ T = TypeVar("T")
 LISTEN_BACKLOG = 4096  # connections the kernel keeps for us between two passes of the loop
 PORT_DEFAULT = 7400
 
+Socket = socket.socket  # so that floors above can name what they are handed without knowing sockets
 Address = tuple[str, int]  # a host name or numeric address without brackets, and a port 0..65535
 
 
@@ -90,16 +91,24 @@ class Env(ABC):
         """Every numeric address behind a name, in the resolver's order, without repeats; OSError when there is none."""
 
     @abstractmethod
-    async def dial(self, host: str, port: int) -> socket.socket:
+    async def dial(self, host: str, port: int) -> Socket:
         """A connected non-blocking TCP socket, which the caller owns; OSError when nobody answers. The caller sets the timeout."""
 
     @abstractmethod
-    def listen(self, host: str, port: int) -> socket.socket:
+    def listen(self, host: str, port: int) -> Socket:
         """A listening non-blocking socket, which the caller owns; port 0 lets the system choose. OSError when it cannot be had."""
 
     @abstractmethod
     async def offload(self, function: Callable[..., T], *args: object) -> T:
         """Runs a blocking function away from the loop and returns what it returns."""
+
+    @abstractmethod
+    def machine_name(self) -> str:
+        """What this machine calls itself: the host label of a node that was given none."""
+
+    @abstractmethod
+    def process_statistics(self) -> dict[str, float]:
+        """What this process has taken from the machine: resident memory in bytes, CPU in seconds, open descriptors."""
 
     def choose(self, items: Sequence[T]) -> T:
         """One of a non-empty sequence, all equally likely."""
@@ -132,7 +141,7 @@ class RealEnv(Env):
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in found))
 
-    async def dial(self, host: str, port: int) -> socket.socket:
+    async def dial(self, host: str, port: int) -> Socket:
         failure: OSError | None = None
         for numeric in await self.resolve(host, port):
             try:
@@ -141,7 +150,7 @@ class RealEnv(Env):
                 failure = error
         raise failure or OSError(errno.EADDRNOTAVAIL, f"no address found for {host}")
 
-    def listen(self, host: str, port: int) -> socket.socket:
+    def listen(self, host: str, port: int) -> Socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
         try:
@@ -154,11 +163,25 @@ class RealEnv(Env):
             raise
         return listener
 
+    def machine_name(self) -> str:
+        return socket.gethostname()
+
+    def process_statistics(self) -> dict[str, float]:
+        with open("/proc/self/statm", "rb") as file:
+            resident_pages = int(file.read().split()[1])
+        times = os.times()
+        return {
+            "resident_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
+            "cpu_user_s": times.user,
+            "cpu_system_s": times.system,
+            "open_descriptors": len(os.listdir("/proc/self/fd")),
+        }
+
     async def offload(self, function: Callable[..., T], *args: object) -> T:
         return await trio.to_thread.run_sync(function, *args)
 
 
-async def _connect(address: Address) -> socket.socket:
+async def _connect(address: Address) -> Socket:
     """Connects one numeric address; on any failure, cancellation included, the socket is closed."""
     dialled = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     try:

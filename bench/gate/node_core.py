@@ -37,7 +37,7 @@ class Nodes:
         self.outboxes = [Outbox() for _ in ids]
         self.planes = [
             DataPlane(
-                node_id=node_id, nonce=number + 1, engine=MemoryEngine(), cluster_id=bytes(16), mac_key=bytes(range(16)),
+                node_id=node_id, nonce=number + 1, engine=MemoryEngine(),
                 limits=LimitsSection(), requests=RequestsSection(dw=0), cluster_defaults=ClusterDefaults(n=NODES, r=2, w=2, dw=0),
                 random_bytes=chance.randbytes, now_ms=1, control=unexpected, storage_failed=failed,
             )
@@ -45,6 +45,7 @@ class Nodes:
         ]
         self.other_end: dict[Connection, tuple[int, Connection]] = {}
         for plane in self.planes:
+            plane.set_cluster(bytes(16), bytes(range(16)))
             plane.set_placement(placement.name, ring, ids, [f"host{node_id[0]}" for node_id in ids], ["node"] * NODES)
             plane.set_buckets({})
         for one in range(NODES):
@@ -93,7 +94,7 @@ class Nodes:
         return sorted(frames, key=lambda frame: frame.request_id)
 
 
-def unexpected(connection: Connection, type: int, request_id: int, body: bytes) -> None:
+def unexpected(connection: Connection, type: int, status: int, request_id: int, body: bytes) -> None:
     raise AssertionError(f"a frame of type {type} reached the control plane")
 
 

@@ -18,6 +18,7 @@ cdef class PassHandler(FrameHandler):
 
 cdef struct Socket:
     int fd                          # -1: the slot is free
+    bint ours                       # no Python socket owns the descriptor: it is closed here
     uint32_t armed                  # the EPOLL bits asked for
     uint64_t sent_bytes             # ever, to see progress
     uint64_t sent_bytes_seen        # at the last sweep

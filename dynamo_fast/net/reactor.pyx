@@ -139,7 +139,7 @@ cdef class Reactor:
             if fd >= 0:
                 close(fd)
         for slot in range(self.slots):
-            if self.sockets[slot].fd >= 0 and self.socket_objects[slot] is None:
+            if self.sockets[slot].fd >= 0 and self.sockets[slot].ours:
                 close(self.sockets[slot].fd)
         free(self.sockets)
         free(self.scratch)
@@ -370,6 +370,7 @@ cdef class Reactor:
         connection.slot, connection.generation = slot, self.generation
         memset(&self.sockets[slot], 0, sizeof(Socket))
         self.sockets[slot].fd = fd
+        self.sockets[slot].ours = owner is None
         self.sockets[slot].armed = EPOLLIN | EPOLLRDHUP
         self.sockets[slot].opened_us = clock_us(CLOCK_MONOTONIC)
         self.open_connections += 1

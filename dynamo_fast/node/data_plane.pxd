@@ -23,6 +23,7 @@ cdef class DataPlane(PassHandler):
     cdef readonly bytes node_id
     cdef ClusterView view
     cdef object control, storage_failed
+    cdef bint draining              # clients are refused, replicas are served
     cdef object cluster_defaults
     cdef list pass_waiters          # SyncWaiters of this pass, position not known yet
     cdef object sync_queue          # deque of SyncWaiter, positions ascending

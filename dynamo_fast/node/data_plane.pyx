@@ -38,21 +38,21 @@ cdef SyncWaiter waiter(Connection peer, uint64_t request_id):
 
 
 cdef class DataPlane(PassHandler):
-    """DataPlane(node_id, nonce, engine, cluster_id, mac_key, limits, requests, cluster_defaults, random_bytes, now_ms, control,
-    storage_failed).
+    """DataPlane(node_id, nonce, engine, limits, requests, cluster_defaults, random_bytes, now_ms, control, storage_failed).
 
-    `control(connection, type, request_id, body)` gets HELLO and CONTROL frames and every frame type not known here, at once and
-    in order; it must not block. `storage_failed(error)`
-    hears of a pass that could not be written, after which nothing of that pass is answered. The rest is explained at Replica and Coordinator. One DataPlane serves one node for its life.
+    `control(connection, type, status, request_id, body)` gets HELLO and CONTROL frames and every frame type not known here, at once and
+    in order, and type 0 for a connection that is gone; it must not block. `storage_failed(error)` hears of a pass that could not be
+    written, after which nothing of that pass is answered. The rest is explained at Replica and Coordinator. One DataPlane serves one
+    node for its life; it answers "not ready" until it has been told of a cluster and a placement.
     """
 
-    def __init__(self, *, bytes node_id not None, uint64_t nonce, Engine engine not None, bytes cluster_id not None,
-                 bytes mac_key not None, limits, requests, cluster_defaults, random_bytes, int64_t now_ms, control, storage_failed):
+    def __init__(self, *, bytes node_id not None, uint64_t nonce, Engine engine not None, limits, requests, cluster_defaults,
+                 random_bytes, int64_t now_ms, control, storage_failed):
         self.node_id = node_id
         self.engine = engine
-        self.replica = Replica(engine, node_id, nonce, mac_key, random_bytes)
+        self.replica = Replica(engine, node_id, nonce, bytes(16), random_bytes)
         salt = int.from_bytes(random_bytes(8), "little")
-        self.coordinator = Coordinator(self.replica, cluster_id, limits, requests, cluster_defaults, salt, now_ms)
+        self.coordinator = Coordinator(self.replica, bytes(16), limits, requests, cluster_defaults, salt, now_ms)
         self.control = control
         self.storage_failed = storage_failed
         self.cluster_defaults = cluster_defaults
@@ -60,6 +60,24 @@ cdef class DataPlane(PassHandler):
         self.sync_queue = deque()
 
     # What the control plane tells ---------------------------------------------------------------------------------------------
+
+    def set_cluster(self, bytes cluster_id not None, bytes mac_key not None):
+        """Which cluster this is and its secret, 16 bytes each; told once, before the first placement."""
+        if len(cluster_id) != 16 or len(mac_key) != 16:
+            raise ValueError("a cluster id and its secret have 16 bytes each")
+        if self.view is not None:
+            raise ValueError("a node works for one cluster all its life")
+        memcpy(self.replica.mac_key, <const char *>mac_key, 16)
+        memcpy(self.coordinator.desk.cluster_id, <const char *>cluster_id, 16)
+
+    def drain(self):
+        """From now on clients' requests are refused as certainly not applied; what is under way is finished, replicas are served."""
+        self.draining = True
+
+    @property
+    def requests_in_flight(self):
+        """Requests coordinated here that have no answer yet."""
+        return self.coordinator.desk.requests.active
 
     def set_placement(self, uint64_t name, ring, node_ids, hosts, labels):
         """The placement to work by: its 64-bit name, its Ring, and per node index the id, the host label and a name for messages.
@@ -102,6 +120,8 @@ cdef class DataPlane(PassHandler):
         if type >= MESSAGE_PUT and type <= MESSAGE_READ_REPLY:
             if not connection.hello_done:
                 raise ProtocolError("the first frame of a connection is HELLO")
+            if self.draining and (type == MESSAGE_PUT or type == MESSAGE_GET):
+                return self.coordinator.desk.no(connection, header, STATUS_NOT_READY, "this node is stopping; ask another")
             if type == MESSAGE_PUT:
                 return self.coordinator.puts.begin(connection, header, body)
             if type == MESSAGE_GET:
@@ -121,7 +141,8 @@ cdef class DataPlane(PassHandler):
                 return self.coordinator.desk.forwarded(connection, header, body)
         self.control_frames += 1
         self.wants_loop = True
-        self.control(connection, type, header.request_id, PyBytes_FromStringAndSize(<const char *>body, header.body_bytes))
+        self.control(connection, type, header.status, header.request_id,
+                     PyBytes_FromStringAndSize(<const char *>body, header.body_bytes))
         return 0
 
     cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1:
@@ -178,7 +199,7 @@ cdef class DataPlane(PassHandler):
     cdef int closed(self, Connection connection) except -1:
         """The reactor has closed a connection; the control plane hears of it as a frame of type 0."""
         self.wants_loop = True
-        self.control(connection, 0, 0, b"")
+        self.control(connection, 0, 0, 0, b"")
         return 0
 
     # Passes -----------------------------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ class PlacementReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", 
 
 
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):
-    """`state`: waiting (knows of no cluster), starting (too few peers are up to serve), ready, read-only (its disk failed), draining.
+    """`state`: waiting (knows of no cluster), starting (still dialling, or fewer members are up than the defaults for R and W need), ready, read-only (its disk failed), draining.
     `statistics` holds groups by name, each a map of figures whose names end in their unit."""
 
     node_id: Id16
@@ -175,10 +175,11 @@ class RingInfoReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", t
 
 
 class GossipReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gossip"):
-    """`digest` of the answering node's history; its `ids` when the digests differ; the `records` that were wanted."""
+    """`digest` of the answering node's history; all its `ids` when the digests differed and nothing was given or wanted; the `records`
+    that were wanted."""
 
     digest: Id16
-    ids: Ids = []
+    ids: Ids | None = None
     records: Records = []
 
 

@@ -1,0 +1,39 @@
+"""The machine's own parts for a node: the data plane over the reactor, and the engine in the data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dynamo_fast.env import Env
+from dynamo_fast.net.reactor import Reactor
+from dynamo_fast.node.config import Config
+from dynamo_fast.node.data_plane import DataPlane
+from dynamo_fast.node.interfaces import ControlFrame
+from dynamo_fast.storage.engine import Engine
+from dynamo_fast.storage.memory_engine import MemoryEngine
+from dynamo_fast.wire.connection import Outbox
+
+
+def open_engine(config: Config, env: Env, directory: Path) -> Engine:
+    """The engine that the configuration names, recovered and ready. Blocks while it replays its log."""
+    return MemoryEngine(partitions=config.cluster.partitions, bytes_max=config.storage.write_buffer_bytes_max)
+
+
+def build_loop(
+    config: Config, env: Env, node_id: bytes, engine: Engine, control: ControlFrame, storage_failed: Callable[[Exception], None]
+) -> tuple[DataPlane, Reactor]:
+    """A data plane that knows no cluster yet, and the reactor that drives it."""
+    data_plane = DataPlane(
+        node_id=node_id,
+        nonce=int.from_bytes(env.random_bytes(8), "little"),
+        engine=engine,
+        limits=config.limits,
+        requests=config.requests,
+        cluster_defaults=config.defaults,
+        random_bytes=env.random_bytes,
+        now_ms=int(env.now() * 1000),
+        control=control,
+        storage_failed=storage_failed,
+    )
+    return data_plane, Reactor(data_plane, Outbox(), config.limits)

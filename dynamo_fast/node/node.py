@@ -1,0 +1,203 @@
+"""A node from start to end. START READING HERE.
+
+`serve_node` is the life of a node in the order in which it happens. All tasks of a node live in the one nursery opened there: the
+data plane's loop, the engine's background work, and the control plane's tasks (peers, gossip, control requests, metrics). Later
+techniques join as further tasks. Stopping is draining: accept nobody new, refuse new requests, finish those under way, sync the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from dynamo_fast.core.membership import NodeEntry
+from dynamo_fast.env import Env, Socket, format_address, parse_address
+from dynamo_fast.node.buckets import Buckets
+from dynamo_fast.node.cluster import Cluster
+from dynamo_fast.node.config import Config
+from dynamo_fast.node.control import Control
+from dynamo_fast.node.describe import Describe, State
+from dynamo_fast.node.gossip import Gossip
+from dynamo_fast.node.identity import DataDirectory, open_directory
+from dynamo_fast.node.interfaces import ControlFrame, DataPlane, Engine, Reactor
+from dynamo_fast.node.keys import Keys
+from dynamo_fast.node.metrics import Metrics
+from dynamo_fast.node.peers import Peers
+from dynamo_fast.node.sessions import Sessions
+from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire.connection import Connection
+
+log = logging.getLogger("dynamo_fast.node")
+
+DRAIN_S = 5.0  # requests under way get this long when the node stops
+DRAIN_LOOK_S = 0.01
+
+BuildLoop = Callable[[Config, Env, bytes, Any, ControlFrame, Callable[[Exception], None]], tuple[DataPlane, Reactor]]
+
+
+async def serve_node(config: Config, env: Env, stop: trio.Event, started: Callable[[str], None] = lambda address: None) -> None:
+    """Runs one node until `stop` is set, then drains. `started` is called with its address once it accepts connections.
+
+    Raises DirectoryRefused, HistoryError, BirthRefused, StorageError or OSError when the node cannot start; nothing is left behind.
+    """
+    host, port = parse_address(config.node.listen)
+    from dynamo_fast.node.loop import build_loop, open_engine  # here, so that the simulator can run a Node without them
+
+    with env.listen(host, port) as listener:
+        directory = await env.offload(open_directory, Path(config.node.data_dir), env)
+        try:
+            engine = await env.offload(open_engine, config, env, directory.path)
+            try:
+                own = _own_entry(config, env, directory, listener)
+                await Node(config, env, directory, own, engine, build_loop).run(listener, stop, started)
+            finally:
+                engine.close()
+        finally:
+            directory.close()
+
+
+def _own_entry(config: Config, env: Env, directory: DataDirectory, listener: Socket) -> NodeEntry:
+    """How this node presents itself; the port is the one that the system gave."""
+    host, _ = parse_address(config.node.listen)
+    address = config.node.advertise or format_address((host, listener.getsockname()[1]))
+    label = config.node.host or env.machine_name()
+    return NodeEntry(id=directory.node_id, address=address, host=label, zone=config.node.zone, weight=config.node.weight)
+
+
+class Node:
+    """The parts of one running node and who knows whom."""
+
+    def __init__(
+        self, config: Config, env: Env, directory: DataDirectory, own: NodeEntry, engine: Engine, build_loop: BuildLoop
+    ) -> None:
+        self.env = env
+        self.engine = engine
+        self.draining = False
+        self._loop_ended = trio.Event()
+        self._needed = max(config.requests.r, config.requests.w)  # members that a request by the defaults needs
+        # The data plane: frames in, frames out.
+        self.data_plane, self.reactor = build_loop(config, env, own.id, engine, self._control_frame, self._storage_failed)
+        # The control plane: who is there, and what they are told.
+        self.control = Control()
+        self.cluster = Cluster(
+            directory, own, env, self.data_plane, partitions=config.cluster.partitions, replicas=config.cluster.replicas
+        )
+        self.sessions = Sessions(env=env, me=self.cluster, adopt=self.reactor.adopt, on_request=self.control.submit)
+        self.peers = Peers(env=env, cluster=self.cluster, sessions=self.sessions, data_plane=self.data_plane)
+        self.gossip = Gossip(
+            env=env,
+            cluster=self.cluster,
+            sessions=self.sessions,
+            peers=self.peers,
+            seeds=config.node.seeds,
+            bootstrap=config.node.bootstrap,
+            partitions=config.cluster.partitions,
+            replicas=config.cluster.replicas,
+        )
+        self.metrics = Metrics(
+            env,
+            {
+                "requests": self.data_plane.statistics,
+                "loop": self.reactor.statistics,
+                "storage": engine.statistics,
+                "control": self.control.statistics,
+                "membership": self._membership_statistics,
+                "process": env.process_statistics,
+            },
+        )
+        self._answer_with(config)
+
+    def _answer_with(self, config: Config) -> None:
+        """Which handler answers which control request."""
+        limits = messages.ClientLimits(
+            key_bytes_max=config.limits.key_bytes_max,
+            value_bytes_max=config.limits.value_bytes_max,
+            frame_bytes_max=config.limits.frame_bytes_max,
+        )
+        buckets = Buckets(self.cluster, config.defaults)
+        describe = Describe(
+            cluster=self.cluster, peers=self.peers, buckets=buckets, metrics=self.metrics, defaults=config.defaults, limits=limits,
+            state=self.state,
+        )  # fmt: skip
+        self.control.on(messages.PlacementRequest, describe.answer_placement)
+        self.control.on(messages.RingInfoRequest, describe.answer_ring)
+        self.control.on(messages.StatusRequest, describe.answer_status)
+        self.control.on(messages.KeysPageRequest, Keys(self.cluster, self.engine).answer)
+        self.control.on(messages.BucketSetRequest, buckets.answer_set)
+        self.control.on(messages.BucketListRequest, buckets.answer_list)
+        self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
+        self.control.on(messages.BirthRequest, self.gossip.answer_birth, nodes_only=True)
+
+    async def run(self, listener: Socket, stop: trio.Event, started: Callable[[str], None]) -> None:
+        """Serves on the listener until `stop`; returns when everything is drained and synced."""
+        self.cluster.start()
+        sync_fd = self.engine.sync_fileno()
+        if sync_fd is not None:
+            self.reactor.watch_sync(sync_fd)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._loop)
+            nursery.start_soon(self.engine.run, self.env.offload)
+            nursery.start_soon(self.control.run)
+            nursery.start_soon(self.peers.run)
+            nursery.start_soon(self.gossip.run)
+            nursery.start_soon(self.metrics.run)
+            self.reactor.listen(listener)
+            log.info("listening", extra={"address": self.cluster.address, "node": self.cluster.node_id.hex()})
+            started(self.cluster.address)
+            await stop.wait()
+            await self._drain()
+            nursery.cancel_scope.cancel()
+        self.engine.flush()
+        await self.env.offload(self.engine.sync)
+        log.info("stopped")
+
+    async def _loop(self) -> None:
+        try:
+            await self.reactor.run()
+        finally:
+            self._loop_ended.set()
+
+    async def _drain(self) -> None:
+        """No new connections, no new requests; those under way are finished, within DRAIN_S."""
+        log.info("draining")
+        self.draining = True
+        self.reactor.stop_listening()
+        self.data_plane.drain()
+        with trio.move_on_after(DRAIN_S):
+            while self.data_plane.requests_in_flight or not self.reactor.quiet():
+                await self.env.sleep(DRAIN_LOOK_S)
+        self.reactor.stop()
+        await self._loop_ended.wait()  # it says goodbye to every connection
+
+    def state(self) -> State:
+        """In one word, as `status` shows it."""
+        if self.draining:
+            return "draining"
+        if self.cluster.placement is None:
+            return "waiting"
+        if self.engine.read_only:
+            return "read-only"
+        return "ready" if self.peers.settled and self.peers.reachable >= self._needed else "starting"
+
+    def _control_frame(self, connection: Connection, type: int, status: int, request_id: int, body: bytes) -> None:
+        """Called by the data plane inside a pass, for every frame that is not a put, a get or a replica's."""
+        self.sessions.frame(connection, type, status, request_id, body)
+
+    def _storage_failed(self, error: Exception) -> None:
+        log.error("the disk refuses writes; reads go on", extra={"reason": str(error)})
+
+    def _membership_statistics(self) -> dict[str, object]:
+        history, gossip = self.cluster.history, self.gossip
+        return {
+            "records": len(history),
+            "unknown_records": history.unknown_count,
+            "gossip_rounds": gossip.rounds,
+            "gossip_exchanges": gossip.exchanges,
+            "records_learned": gossip.records_learned,
+            "sessions": len(self.sessions),
+            "refused_hellos": self.sessions.refused_hellos,
+        }
