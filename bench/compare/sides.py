@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from bench.compare.storage import StorageFigures
 from bench.processes import cpu_seconds, wait_quiet
 from dynamo_fast.load.keys import KeySpace
 from dynamo_fast.load.report import Report
 from dynamo_fast.load.target import Target
 from dynamo_fast.load.workload import Workload, fill, run, verify
 
+CHECKPOINTS_MIN = 3      # on each node, in every timed run of puts
+PREPARE_SECONDS = 2.0
+DOUBLINGS = 4
+
 
 class ComparisonFailed(Exception):
     """A run that does not count: failed requests, siblings, wrong values, or too few checkpoints."""
-
-
-@dataclass(frozen=True)
-class StorageFigures:
-    """What the nodes of a cluster say of their storage, one entry per node, each counted since the node's start."""
-
-    puts: list[int]                  # records stored, as coordinator or as replica
-    checkpoints: list[int]           # LMDB transactions committed
-    records_moved: list[int]         # from the write buffer to LMDB
-    log_bytes: list[int]             # left in the log now
-
-    def since(self, before: StorageFigures) -> StorageFigures:
-        """The counters as differences; the log as it is now."""
-        def less(now: list[int], then: list[int]) -> list[int]:
-            return [a - b for a, b in zip(now, then, strict=True)]
-
-        return StorageFigures(less(self.puts, before.puts), less(self.checkpoints, before.checkpoints),
-                              less(self.records_moved, before.records_moved), self.log_bytes)
 
 
 @dataclass
@@ -51,6 +38,7 @@ class Measurement:
     """One timed run."""
 
     side: str
+    seconds: float                   # asked for
     report: Report
     server_cpu_us: float             # CPU of all server processes per request, until what they put off was done as well
     storage: StorageFigures | None = field(default=None)
@@ -68,8 +56,10 @@ def require(side: Side, report: Report) -> Report:
 
 
 def prepare(side: Side, workload: Workload) -> None:
-    """Put every key once and wait until the servers have digested it."""
+    """Put every key once and, on our sides, go on until checkpoints come as they will come later; then wait for quiet."""
     require(side, fill(side.target, side.keys, workload))
+    while side.storage is not None and min(side.storage().checkpoints) < CHECKPOINTS_MIN:
+        require(side, run(side.target, side.keys, replace(workload, seconds=PREPARE_SECONDS, depth=16)))
     wait_quiet(side.pids)
 
 
@@ -78,7 +68,7 @@ def check(side: Side, workload: Workload) -> None:
     require(side, verify(side.target, side.keys, workload))
 
 
-def measure(side: Side, workload: Workload, checkpoints_min: int = 0) -> Measurement:
+def measure(side: Side, workload: Workload) -> Measurement:
     """One run, and the CPU it cost the servers up to the moment they are quiet again.
 
     Warm-up requests cost CPU too, so the cost is spread over all requests that were answered. Raises ComparisonFailed.
@@ -87,8 +77,17 @@ def measure(side: Side, workload: Workload, checkpoints_min: int = 0) -> Measure
     cpu_before_s = cpu_seconds(side.pids)
     report = require(side, run(side.target, side.keys, workload))
     storage = side.storage().since(storage_before) if side.storage and storage_before else None
-    if storage is not None and min(storage.checkpoints) < checkpoints_min:
-        raise ComparisonFailed(f"{side.name}: a run must span {checkpoints_min} checkpoints on each node, not {storage.checkpoints}")
     wait_quiet(side.pids)
     cpu_us = (cpu_seconds(side.pids) - cpu_before_s) * 1e6 / report.answered
-    return Measurement(side.name, report, cpu_us, storage)
+    return Measurement(side.name, workload.seconds, report, cpu_us, storage)
+
+
+def measure_with_checkpoints(side: Side, workload: Workload) -> Measurement:
+    """A run that spans CHECKPOINTS_MIN checkpoints on each node: one that does not is repeated, twice as long."""
+    for _ in range(DOUBLINGS):
+        measurement = measure(side, workload)
+        assert measurement.storage is not None
+        if min(measurement.storage.checkpoints) >= CHECKPOINTS_MIN:
+            return measurement
+        workload = replace(workload, seconds=workload.seconds * 2)
+    raise ComparisonFailed(f"{side.name}: no run of up to {workload.seconds / 2:g} s spanned {CHECKPOINTS_MIN} checkpoints on each node")

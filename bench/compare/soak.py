@@ -12,11 +12,12 @@ from pathlib import Path
 
 from bench.cluster import BenchCluster
 from bench.compare.rows import Row, latency
-from bench.compare.sides import Measurement, Side, check, measure, prepare
-from bench.compare.storage import SETTINGS_HELD_BACK, SETTINGS_SOAK, storage_figures
+from bench.compare.sides import CHECKPOINTS_MIN, ComparisonFailed, Measurement, Side, check, measure, prepare, require
+from bench.compare.storage import HELD_BACK, storage_figures
+from bench.processes import wait_quiet
 from dynamo_fast.load.keys import KeySpace
 from dynamo_fast.load.target import DynamoTarget
-from dynamo_fast.load.workload import Workload
+from dynamo_fast.load.workload import Workload, fill
 
 KEYS = 1_000_000
 OPEN_LOOP_SHARE = 0.6    # of the depth-1 peak
@@ -31,17 +32,22 @@ def soak_rows(directory: Path, seconds: float, say: Callable[[str], None], keys:
     measurements: dict[str, list[Measurement]] = {}
     for mode in ("closed loop", "open loop"):
         found: dict[str, Measurement] = {}
-        for checkpoints, settings in (("with checkpoints", SETTINGS_SOAK), ("held back", SETTINGS_HELD_BACK)):
+        for checkpoints, settings in (("with checkpoints", {}), ("held back", HELD_BACK)):
             name = f"soak {mode}, {checkpoints}"
             with BenchCluster(directory / name.replace(" ", "-").replace(",", ""), settings=settings) as cluster:
                 side = soak_side(name, cluster, keys)
-                prepare(side, closed)
+                if settings is HELD_BACK:
+                    require(side, fill(side.target, side.keys, closed))
+                    wait_quiet(side.pids)
+                else:
+                    prepare(side, closed)
                 if not peak:
                     peak = measure(side, replace(closed, seconds=min(seconds, PEAK_SECONDS))).report.rate_per_s
                     say(f"depth-1 peak over {keys:,} keys: {peak:,.0f}/s")
                 workload = closed if mode == "closed loop" else replace(closed, rate_per_s=peak * OPEN_LOOP_SHARE)
-                measurement = measure(side, workload, checkpoints_min=3 if settings is SETTINGS_SOAK else 0)
+                measurement = measure(side, workload)
                 check(side, closed)
+            require_checkpoints(measurement, wanted=checkpoints == "with checkpoints")
             found[checkpoints] = measurement
             measurements[name] = [measurement]
             say(f"{name}: {measurement.report.rate_per_s:,.0f}/s, p99.9 {latency(measurement)['p999'] / 1e6:.2f} ms, {measurement.storage}")
@@ -56,6 +62,13 @@ def soak_rows(directory: Path, seconds: float, say: Callable[[str], None], keys:
 def soak_side(name: str, cluster: BenchCluster, keys: int) -> Side:
     target = DynamoTarget(cluster.servers, w=2, dw=0, r=2)
     return Side(name, target, KeySpace(keys, 100, 100), cluster.pids, lambda: storage_figures(cluster))
+
+
+def require_checkpoints(measurement: Measurement, wanted: bool) -> None:
+    assert measurement.storage is not None
+    spanned = measurement.storage.checkpoints
+    if min(spanned) < CHECKPOINTS_MIN if wanted else max(spanned) > 0:
+        raise ComparisonFailed(f"{measurement.side}: it spanned {spanned} checkpoints on its nodes")
 
 
 def last_to_first(measurement: Measurement) -> float:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from bench.cluster import BenchCluster
-from bench.compare.sides import StorageFigures
-
-Settings = dict[str, dict[str, Any]]
 
 MIB = 1 << 20
-
-# 100,000 keys: limits low enough that a run of seconds spans several checkpoints.
-SETTINGS: Settings = {"storage": {"log_bytes_max": 64 * MIB, "log_segment_bytes": 4 * MIB, "write_buffer_bytes_max": 32 * MIB}}
-# 1,000,000 keys: as users run it.
-SETTINGS_SOAK: Settings = {}
-# So large that no checkpoint is due within the soak.
-SETTINGS_HELD_BACK: Settings = {
+# The comparison runs nodes as users do, on the defaults. Here the log and the buffer are so large that no checkpoint is
+# due within the soak.
+HELD_BACK: dict[str, dict[str, Any]] = {
     "storage": {"log_bytes_max": 256 << 30, "log_segment_bytes": 256 * MIB, "write_buffer_bytes_max": 64 << 30},
 }
 
 
+@dataclass(frozen=True)
+class StorageFigures:
+    """What the nodes of a cluster say of their storage, one entry per node, each counted since the node's start."""
+
+    puts: list[int]                  # records stored, as coordinator or as replica
+    checkpoints: list[int]           # ranges moved to LMDB
+    records_moved: list[int]         # from the write buffer to LMDB
+    log_bytes: list[int]             # left in the log now
+
+    def since(self, before: StorageFigures) -> StorageFigures:
+        """The counters as differences; the log as it is now."""
+        def less(now: list[int], then: list[int]) -> list[int]:
+            return [a - b for a, b in zip(now, then, strict=True)]
+
+        return StorageFigures(less(self.puts, before.puts), less(self.checkpoints, before.checkpoints),
+                              less(self.records_moved, before.records_moved), self.log_bytes)
+
+
 def storage_figures(cluster: BenchCluster) -> StorageFigures:
+    """The figures now. Raises OSError when a node does not answer."""
     nodes = [statistics["storage"] for statistics in cluster.statistics()]
-    return StorageFigures(
-        puts=[node["stores"] for node in nodes],
-        checkpoints=[node["checkpoints"] for node in nodes],
-        records_moved=[node["records_moved"] for node in nodes],
-        log_bytes=[node["log_bytes"] for node in nodes],
-    )
+    return StorageFigures(*([node[name] for node in nodes] for name in ("puts", "checkpoints", "records_moved", "log_bytes")))

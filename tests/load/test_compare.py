@@ -11,8 +11,9 @@ import pytest
 from bench.cluster import toml
 from bench.compare.plan import runs
 from bench.compare.rows import Row, p50, ratio, server_cpu, server_rows, write_json
-from bench.compare.sides import ComparisonFailed, Measurement, Side, StorageFigures, measure, require
+from bench.compare.sides import ComparisonFailed, Measurement, Side, measure_with_checkpoints, require
 from bench.compare.soak import last_to_first
+from bench.compare.storage import StorageFigures
 from bench.gate.__main__ import compare, total
 from bench.processes import cpu_seconds, resident_bytes, with_descendants
 from dynamo_fast.core.histogram import Histogram
@@ -28,7 +29,7 @@ def measurement(rate_per_s: float, cpu_us: float = 10.0, latency_ns: int = 50, *
     histogram.record(latency_ns)
     report = Report(rate_per_s=rate_per_s, completed=10, answered=12, seconds=1.0, puts=histogram.as_dict(), gets=None,
                     per_second=[10], siblings=0, values_wrong=0, unanswered=0)
-    return Measurement("side", replace(report, **given), cpu_us)
+    return Measurement("side", 1.0, replace(report, **given), cpu_us)
 
 
 def test_a_ratio_is_the_median_of_each_rounds_own() -> None:
@@ -63,13 +64,23 @@ def test_the_last_minute_is_a_tenth_in_short_runs() -> None:
     assert last_to_first(measurement(1, per_second=[10, 10, *[1] * 16, 8, 8])) == 0.8
 
 
-def test_a_run_with_problems_or_without_checkpoints_does_not_count() -> None:
-    figures = [StorageFigures([0, 0], [1, 1], [0, 0], [5, 5]), StorageFigures([100, 90], [4, 3], [70, 60], [7, 8])]
-    assert figures[1].since(figures[0]) == StorageFigures([100, 90], [3, 2], [70, 60], [7, 8])
+def test_figures_of_storage_are_differences_but_for_the_log() -> None:
+    before, now = StorageFigures([0, 0], [1, 1], [0, 0], [5, 5]), StorageFigures([100, 90], [4, 3], [70, 60], [7, 8])
+    assert now.since(before) == StorageFigures([100, 90], [3, 2], [70, 60], [7, 8])
+
+
+def test_a_run_that_spans_too_few_checkpoints_is_repeated_twice_as_long() -> None:
+    checkpoints = iter([[0, 0], [3, 2], [3, 2], [6, 5]])
     with FakeServer(FakeRedis()) as server:
-        side = Side("fake", RespTarget([server.address]), KeySpace(100, 8, 8), [os.getpid()], lambda: figures.pop(0))
-        with pytest.raises(ComparisonFailed, match=r"3 checkpoints on each node, not \[3, 2\]"):
-            measure(side, Workload(connections=2, operations=100, seconds=0, warmup_s=0), checkpoints_min=3)
+        side = Side("fake", RespTarget([server.address]), KeySpace(100, 8, 8), [os.getpid()],
+                    lambda: StorageFigures([0, 0], next(checkpoints), [0, 0], [0, 0]))
+        measured = measure_with_checkpoints(side, Workload(connections=2, seconds=0.05, warmup_s=0))
+    assert measured.seconds == 0.1
+    assert measured.storage == StorageFigures([0, 0], [3, 3], [0, 0], [0, 0])
+
+
+def test_a_run_with_problems_does_not_count() -> None:
+    side = Side("fake", RespTarget([("127.0.0.1", 1)]), KeySpace(100, 8, 8), [])
     with pytest.raises(ComparisonFailed, match="fake: 1 gets showed siblings"):
         require(side, replace(measurement(1).report, siblings=1))
 
