@@ -18,8 +18,6 @@ from typing import Any, NoReturn
 import click
 import msgspec
 import trio
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dynamo_fast.client import errors
 from dynamo_fast.client.client import Client, connect
@@ -174,8 +172,14 @@ COMMON = {"seeds", "as_json", "deadline_s", "r", "w", "dw", "strict", "bucket"}
 @contextmanager
 def progress(description: str, total: int | None, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on stderr, if that is a terminal and not quiet; yields a function (done so far, total or None when not known)."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, known_total: None
+        return
+    from rich.console import Console  # here, since a single get should not wait for it
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, known_total: bar.update(task, completed=done, total=known_total)
