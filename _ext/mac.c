@@ -49,34 +49,36 @@ uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n)
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
 }
 
-size_t context_bytes(uint32_t count)
+size_t context_bytes(uint32_t count, int with_dot)
 {
-    return CONTEXT_HEADER_BYTES + (size_t)CONTEXT_ENTRY_BYTES * count + CONTEXT_MAC_BYTES;
+    return CONTEXT_HEADER_BYTES + (size_t)CONTEXT_ENTRY_BYTES * count + (with_dot ? CONTEXT_DOT_BYTES : 0) + CONTEXT_MAC_BYTES;
 }
 
 void context_seal(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
-                  uint32_t count, uint8_t *out)
+                  uint32_t count, const uint8_t *dot, uint8_t *out)
 {
-    assert(count <= CLOCK_ENTRIES_MAX);
-    const size_t sealed = context_bytes(count) - CONTEXT_MAC_BYTES;
+    assert(count + (dot != NULL) <= CLOCK_ENTRIES_MAX);
+    const size_t sealed = context_bytes(count, dot != NULL) - CONTEXT_MAC_BYTES;
     out[0] = 1;
-    out[1] = 0;
+    out[1] = dot != NULL;
     store_u16(out + 2, (uint16_t)count);
     store_u32(out + 4, 0);
     memcpy(out + 8, cluster_id, 16);
     memcpy(out + 24, position, 16);
     if (count)
         memcpy(out + CONTEXT_HEADER_BYTES, entries, (size_t)CONTEXT_ENTRY_BYTES * count);
+    if (dot)
+        memcpy(out + sealed - CONTEXT_DOT_BYTES, dot, CONTEXT_DOT_BYTES);
     store_u64(out + sealed, mac_siphash(mac_key, out, sealed));
 }
 
 int context_open(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *context,
-                 size_t n, const uint8_t **entries, uint32_t *count)
+                 size_t n, const uint8_t **entries, uint32_t *count, const uint8_t **dot)
 {
-    if (n < context_bytes(0) || context[0] != 1)
+    if (n < context_bytes(0, 0) || context[0] != 1 || context[1] > 1)
         return -1;
     const uint32_t stated = load_u16(context + 2);
-    if (stated > CLOCK_ENTRIES_MAX || n != context_bytes(stated))
+    if (stated + context[1] > CLOCK_ENTRIES_MAX || n != context_bytes(stated, context[1]))
         return -1;
     if (memcmp(context + 8, cluster_id, 16) != 0 || memcmp(context + 24, position, 16) != 0)
         return -1;
@@ -85,5 +87,6 @@ int context_open(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_
         return -1;
     *entries = context + CONTEXT_HEADER_BYTES;
     *count = stated;
+    *dot = context[1] ? context + sealed - CONTEXT_DOT_BYTES : NULL;
     return 0;
 }

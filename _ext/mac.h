@@ -5,32 +5,37 @@
  * key's position and ends in a 64-bit MAC under the cluster's secret. SipHash: Aumasson and Bernstein, 2012.
  *
  * Layout, little-endian:
- *     0 u8 format = 1 | 1 u8 zero | 2 u16 count | 4 u32 zero | 8 cluster_id[16] | 24 position[16]
- *     40 clock entries, 40 bytes each (vector_clock.h) | u64 SipHash-2-4 of all before it */
+ *     0 u8 format = 1 | 1 u8 flags (1 = a dot follows the clock) | 2 u16 count | 4 u32 zero | 8 cluster_id[16]
+ *     24 position[16] | 40 clock entries, 40 bytes each (vector_clock.h) | the dot: node[16], u64 epoch, u64 counter
+ *     u64 SipHash-2-4 of all before it
+ *
+ * The dot is one event beyond the clock, without those before it: a writer whose put left siblings it has not seen knows
+ * its own new version and must not be taken to have seen the others, though their dots may have lower counters. */
 #ifndef DYNAMO_FAST_MAC_H
 #define DYNAMO_FAST_MAC_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CONTEXT_HEADER_BYTES = 40, CONTEXT_MAC_BYTES = 8, CONTEXT_ENTRY_BYTES = 40 };
+enum { CONTEXT_HEADER_BYTES = 40, CONTEXT_MAC_BYTES = 8, CONTEXT_ENTRY_BYTES = 40, CONTEXT_DOT_BYTES = 32 };
 
 /* SipHash-2-4 of n bytes under a key of 16; the number whose little-endian bytes the reference prints.
  * Cost: about 20 ns and 1.3 ns per 8 bytes. */
 uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n);
 
-/* Bytes of a context with count clock entries. */
-size_t context_bytes(uint32_t count);
+/* Bytes of a context with count clock entries, and a dot or not. */
+size_t context_bytes(uint32_t count, int with_dot);
 
-/* Writes context_bytes(count) bytes to out. mac_key, cluster_id and position are 16 bytes each; entries are a valid
- * clock of count <= 1637 entries (more would not fit the 16 bits that messages have for a context's length). */
+/* Writes context_bytes(count, dot != NULL) bytes to out. mac_key, cluster_id and position are 16 bytes each; entries are a valid
+ * clock of count <= 1637 entries, one less with a dot (more would not fit the 16 bits that messages have for a context's
+ * length); dot is 32 bytes or NULL. */
 void context_seal(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
-                  uint32_t count, uint8_t *out);
+                  uint32_t count, const uint8_t *dot, uint8_t *out);
 
 /* 0 when these n bytes were sealed with this key for this cluster and position: *entries then points at the clock
- * inside them and *count is its length. -1 for anything else, with both untouched. The MAC vouches for the clock's
+ * inside them, *count is its length and *dot its dot or NULL. -1 for anything else, with all three untouched. The MAC vouches for the clock's
  * order and limits, so they are not looked at again. */
 int context_open(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *context,
-                 size_t n, const uint8_t **entries, uint32_t *count);
+                 size_t n, const uint8_t **entries, uint32_t *count, const uint8_t **dot);
 
 #endif

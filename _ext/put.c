@@ -58,9 +58,10 @@ static int write_siblings(ObjectWriter *writer, const PutArguments *a, const uin
             uint64_t seen = 0;
             if (j < a->context_count && clock_entry_compare(clock_entry(a->context, j), entry) == 0)
                 seen = clock_counter(clock_entry(a->context, j++));
+            const uint64_t dot = a->dot && clock_entry_compare(a->dot, entry) == 0 ? clock_counter(a->dot) : 0;
             if (i < local_count && clock_entry_compare(clock_entry(object_clock(a->local), i), entry) == 0) {
                 for (; sibling_cursor_on(&siblings, i); sibling_cursor_next(&siblings))
-                    if (sibling_counter(siblings.sibling) > seen &&
+                    if (sibling_counter(siblings.sibling) > seen && sibling_counter(siblings.sibling) != dot &&
                         !object_writer_copy(writer, siblings.sibling, actor))
                         return 0;
                 i++;
@@ -94,15 +95,16 @@ int object_put(const PutArguments *a, uint8_t *out, size_t out_max, size_t *out_
 }
 
 uint64_t epoch_choose(const uint8_t *local, size_t local_n, uint64_t mark_nonce, uint64_t mark_epoch,
-                      uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *node,
-                      uint64_t fresh_epoch, int *alarm)
+                      uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *dot,
+                      const uint8_t *node, uint64_t fresh_epoch, int *alarm)
 {
     *alarm = 0;
     const uint64_t counter = object_counter(local, local_n, node, mark_epoch);
     if (mark_nonce != process_nonce || counter == 0)
         return fresh_epoch;
     const uint8_t *seen = clock_find(context, context_count, node, mark_epoch);
-    if (seen && clock_counter(seen) > counter) {
+    const int dot_is_own = dot && memcmp(dot, node, 16) == 0 && clock_epoch(dot) == mark_epoch;
+    if ((seen && clock_counter(seen) > counter) || (dot_is_own && clock_counter(dot) > counter)) {
         *alarm = 1;
         return fresh_epoch;
     }

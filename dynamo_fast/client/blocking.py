@@ -20,7 +20,7 @@ import trio
 
 from dynamo_fast.client import bucket as trio_bucket
 from dynamo_fast.client import client as trio_client
-from dynamo_fast.client.bucket import Change, Item, Key
+from dynamo_fast.client.bucket import Change, Items, Key
 from dynamo_fast.client.context import Session
 from dynamo_fast.client.errors import DynamoError, NotApplied
 from dynamo_fast.client.results import Resolve, Result
@@ -141,7 +141,7 @@ class Bucket:
         return self.loop.call(self._bucket.get_many, list(keys), **options)
 
     def put_many(
-        self, items: Mapping[Key, bytes] | Iterable[Item], *, overwrite: bool = False, **options: Unpack[WriteOptions]
+        self, items: Items, *, overwrite: bool = False, **options: Unpack[WriteOptions]
     ) -> list[bytes]:
         items = items if isinstance(items, Mapping) else list(items)
         return self.loop.call(self._bucket.put_many, items, overwrite=overwrite, **options)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Key = bytes | str
 Item = tuple[Key, bytes] | tuple[Key, bytes, bytes | None]  # key, value, and perhaps the context of a read
+Items = Mapping[str, bytes] | Mapping[bytes, bytes] | Mapping[Key, bytes] | Iterable[Item]
 Change = Callable[[bytes | None], bytes | Awaitable[bytes | None] | None]  # the value, None when absent -> the new one, None to delete
 C = TypeVar("C", bound=Call)
 COUNT_MAX = 254  # what one byte on the wire can ask for; 0 and 255 mean "the bucket's" there
@@ -85,11 +86,7 @@ class Bucket:
         covers no more than `context` did, so that nothing unseen is replaced: get the key to settle them.
         """
         call = self._put(key, value, context, overwrite, w, dw, strict, session)
-        await self._run([call], deadline_s)
-        if call.error is not None:
-            raise call.error
-        assert call.result is not None
-        return call.result
+        return await self._write(call, deadline_s)
 
     async def delete(self, key: Key, *, context: bytes | None = None, overwrite: bool = False, w: int | None = None, dw: int | None = None,
                      strict: bool | None = None, deadline_s: float | None = None, session: Session | None = None) -> bytes:  # fmt: skip
@@ -107,12 +104,7 @@ class Bucket:
             context = call.result.context
             if not call.result.found:
                 return context
-        put = self._put(key, b"", context, overwrite, w, dw, strict, session, tombstone=True)
-        await self._run([put], deadline_s)
-        if put.error is not None:
-            raise put.error
-        assert put.result is not None
-        return put.result
+        return await self._write(self._put(key, b"", context, overwrite, w, dw, strict, session, tombstone=True), deadline_s)
 
     async def get_many(self, keys: Iterable[Key], *, r: int | None = None, strict: bool | None = None, deadline_s: float | None = None,
                        session: Session | None = None, resolve: Resolve | None = None) -> list[Result]:  # fmt: skip
@@ -127,7 +119,7 @@ class Bucket:
             outcomes += [call.error or resolve_with(call.result, resolve) for call in window]  # type: ignore[arg-type]
         return _all_or_raise(outcomes)
 
-    async def put_many(self, items: Mapping[Key, bytes] | Iterable[Item], *, overwrite: bool = False, w: int | None = None,
+    async def put_many(self, items: Items, *, overwrite: bool = False, w: int | None = None,
                        dw: int | None = None, strict: bool | None = None, deadline_s: float | None = None,
                        session: Session | None = None) -> list[bytes]:  # fmt: skip
         """Puts many: a mapping, or (key, value) or (key, value, context) each; returns the new contexts in their order.
@@ -135,13 +127,14 @@ class Bucket:
         Not a transaction: each put stands for itself. If any fails, the others are still tried, and BatchFailed has all outcomes.
         `deadline_s` holds for each window of requests (Settings.batch_requests_max and batch_bytes_max).
         """
-        pairs: Iterable[Item] = items.items() if isinstance(items, Mapping) else items
+        pairs: Iterable[Any] = items.items() if isinstance(items, Mapping) else items
         calls = (
             self._put(item[0], item[1], item[2] if len(item) == 3 else None, overwrite, w, dw, strict, session) for item in pairs
         )
         outcomes: list[bytes | DynamoError] = []
         for window in self._windows(calls, lambda call: len(call.value)):
             await self._run(window, deadline_s)
+            await self._look_back(window, deadline_s)
             outcomes += [call.error or call.result or b"" for call in window]
         return _all_or_raise(outcomes)
 
@@ -161,11 +154,8 @@ class Bucket:
         value = await changed if inspect.isawaitable(changed) else changed
         for _ in range(MERGES_MAX):
             call = self._put(key, value or b"", result.context, False, w, dw, strict, session, tombstone=value is None)
-            await self._run([call], deadline_s)
-            if call.error is not None:
-                raise call.error
-            assert call.result is not None
-            if resolve is None or value is None or events_between(result.context, call.result) == 1:
+            context = await self._write(call, deadline_s)
+            if resolve is None or value is None or events_between(result.context, context) == 1:
                 break
             result = await self.get(key, r=r, strict=strict, deadline_s=deadline_s, session=session, resolve=resolve)
             if result.resolved is None:
@@ -208,6 +198,25 @@ class Bucket:
         if not 0 < deadline_s <= self._core.settings.deadline_s_max:
             raise BadRequest(f"deadline_s={deadline_s} must be more than 0 and at most {self._core.settings.deadline_s_max:g}")
         return deadline_s
+
+    async def _write(self, put: Put, deadline_s: float | None) -> bytes:
+        """Runs one put and returns the new context."""
+        await self._run([put], deadline_s)
+        if put.error is not None:
+            raise put.error
+        assert put.result is not None
+        await self._look_back([put], deadline_s)
+        return put.result
+
+    async def _look_back(self, puts: Sequence[Put], deadline_s: float | None) -> None:
+        """Reads again, for their sessions' sake, the keys whose put was answered with a context that does not cover the put itself."""
+        gets = [
+            Get(put.bucket, put.key, put.session, 0, put.strict)
+            for put in puts
+            if put.session is not None and put.result is not None and events_between(put.context, put.result) == 0
+        ]
+        if gets:
+            await self._run(gets, deadline_s)
 
     async def _run(self, calls: Sequence[Call], deadline_s: float | None) -> None:
         await self._core.caller.run(calls, self._deadline(deadline_s))

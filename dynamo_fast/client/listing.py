@@ -147,8 +147,8 @@ class Keys:
                 partition.replace(cursor, error_of(reply.status, reply.body))
             else:
                 page = decode_reply(reply.body)
-                if not isinstance(page, KeysPageReply):
-                    partition.replace(cursor, Unknown(f"{cursor.node.address} answered with {type(page).__name__}"))
+                if not isinstance(page, KeysPageReply) or not (page.done or page.next > cursor.after):
+                    partition.replace(cursor, Unknown(f"{cursor.node.address} answered with no page that leads on"))
                     continue
                 cursor.entries.update(page.entries)
                 cursor.after = max(cursor.after, page.next)

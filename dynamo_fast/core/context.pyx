@@ -6,56 +6,70 @@ another cluster, key or secret, is refused as a whole.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
+from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.vector_clock cimport VectorClock, clock_from_entries
 
 cdef extern from "mac.h" nogil:
     uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n)
-    size_t c_context_bytes "context_bytes"(uint32_t count)
+    size_t c_context_bytes "context_bytes"(uint32_t count, int with_dot)
     void c_context_seal "context_seal"(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position,
-                                       const uint8_t *entries, uint32_t count, uint8_t *out)
+                                       const uint8_t *entries, uint32_t count, const uint8_t *dot, uint8_t *out)
     int c_context_open "context_open"(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position,
-                                      const uint8_t *context, size_t n, const uint8_t **entries, uint32_t *count)
+                                      const uint8_t *context, size_t n, const uint8_t **entries, uint32_t *count,
+                                      const uint8_t **dot)
 
 
 cdef uint64_t siphash(const uint8_t *key16, const uint8_t *data, size_t n) noexcept nogil:
     return mac_siphash(key16, data, n)
 
 
-cdef size_t context_bytes(uint32_t count) noexcept nogil:
-    return c_context_bytes(count)
+cdef size_t context_bytes(uint32_t count, bint with_dot) noexcept nogil:
+    return c_context_bytes(count, with_dot)
 
 
 cdef void context_seal(const uint8_t *mac_key16, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
-                       uint32_t count, uint8_t *out) noexcept nogil:
-    c_context_seal(mac_key16, cluster_id, position, entries, count, out)
+                       uint32_t count, const uint8_t *dot, uint8_t *out) noexcept nogil:
+    c_context_seal(mac_key16, cluster_id, position, entries, count, dot, out)
 
 
 cdef int context_open(const uint8_t *mac_key16, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *context,
-                      size_t n, const uint8_t **entries, uint32_t *count) noexcept nogil:
-    return c_context_open(mac_key16, cluster_id, position, context, n, entries, count)
+                      size_t n, const uint8_t **entries, uint32_t *count, const uint8_t **dot) noexcept nogil:
+    return c_context_open(mac_key16, cluster_id, position, context, n, entries, count, dot)
 
 
 class BadContext(ValueError):
     """A context that was altered, or sealed for another cluster, key or secret."""
 
 
-def seal_context(mac_key, cluster_id, position, VectorClock clock not None):
-    """The context of `clock` for the key at `position` (its 16 bytes of MD5); ``mac_key`` and ``cluster_id`` are 16 bytes."""
-    cdef bytes context = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>c_context_bytes(clock.count))
+def seal_context(mac_key, cluster_id, position, VectorClock clock not None, dot=None):
+    """The context of `clock` for the key at `position` (its 16 bytes of MD5); ``mac_key`` and ``cluster_id`` are 16 bytes.
+
+    ``dot`` is one event more that was seen, without those before it: (node, epoch, counter), or None.
+    """
+    cdef bytes context = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>c_context_bytes(clock.count, dot is not None))
+    cdef uint8_t packed[CONTEXT_DOT_BYTES]
+    if dot is not None:
+        node, epoch, counter = dot
+        memcpy(packed, sixteen_bytes(node), 16)
+        store_u64(packed + 16, epoch)
+        store_u64(packed + 24, counter)
     c_context_seal(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position), clock.entries, clock.count,
-                   <uint8_t *>PyBytes_AS_STRING(context))
+                   packed if dot is not None else NULL, <uint8_t *>PyBytes_AS_STRING(context))
     return context
 
 
 def open_context(mac_key, cluster_id, position, bytes context not None):
-    """The clock inside a context sealed by `seal_context` with the same three; `BadContext` for anything else."""
+    """The (clock, dot or None) inside a context sealed by `seal_context` with the same three; `BadContext` for anything else."""
     cdef const uint8_t *entries
+    cdef const uint8_t *dot
     cdef uint32_t count
     if c_context_open(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position),
-                      <const uint8_t *>PyBytes_AS_STRING(context), <size_t>PyBytes_GET_SIZE(context), &entries, &count) < 0:
+                      <const uint8_t *>PyBytes_AS_STRING(context), <size_t>PyBytes_GET_SIZE(context), &entries, &count, &dot) < 0:
         raise BadContext("bad context: altered, or given by another key or cluster; read the key again")
-    return clock_from_entries(entries, count)
+    seen = (<bytes>(<const char *>dot)[:16], load_u64(dot + 16), load_u64(dot + 24)) if dot != NULL else None
+    return clock_from_entries(entries, count), seen
 
 
 def _siphash(key, const uint8_t[::1] data not None):

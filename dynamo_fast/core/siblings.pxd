@@ -34,6 +34,7 @@ cdef extern from "put.h" nogil:
         size_t local_n
         const uint8_t *context
         uint32_t context_count
+        const uint8_t *dot
         bint overwrite
         const uint8_t *node
         uint64_t epoch
@@ -70,8 +71,8 @@ cdef int object_next(const uint8_t *packed, size_t n, size_t *offset, SiblingVie
 
 # Which epoch a put's dot gets; fresh_epoch is drawn at random for this very call.
 cdef uint64_t epoch_choose(const uint8_t *local, size_t local_n, uint64_t mark_nonce, uint64_t mark_epoch,
-                           uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *node,
-                           uint64_t fresh_epoch, int *alarm) noexcept nogil
+                           uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *dot,
+                           const uint8_t *node, uint64_t fresh_epoch, int *alarm) noexcept nogil
 
 # 1 when the mark may stay after incoming is merged into local; 0: clear it (nonce 0) and raise an alarm.
 cdef int epoch_survives_merge(const uint8_t *local, size_t local_n, const uint8_t *incoming, size_t incoming_n,

@@ -43,6 +43,7 @@ class Siblings:
         epoch: int = 0,
         timestamp_ms: int = 0,
         context: VectorClock | None = None,
+        dot: tuple[bytes, int, int] | None = None,
         request_id: bytes = ...,
         tombstone: bool = False,
         overwrite: bool = False,
@@ -57,6 +58,7 @@ class Siblings:
         process_nonce: int,
         fresh_epoch: int,
         context: VectorClock | None = None,
+        dot: tuple[bytes, int, int] | None = None,
     ) -> tuple[int, bool]: ...
     def epoch_survives_merge(self, incoming: Siblings, *, node: bytes, mark_epoch: int) -> bool: ...
     def has_request(self, request_id: bytes) -> bool: ...

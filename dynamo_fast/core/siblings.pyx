@@ -9,7 +9,9 @@ from typing import NamedTuple
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
+from dynamo_fast.core.bytes cimport store_u64
 from dynamo_fast.core.vector_clock cimport VectorClock, clock_from_entries
 
 cdef extern from "siblings.h" nogil:
@@ -26,9 +28,26 @@ cdef extern from "put.h" nogil:
     int c_object_put "object_put"(const PutArguments *arguments, uint8_t *out, size_t out_max, size_t *out_n)
     uint64_t c_epoch_choose "epoch_choose"(const uint8_t *local, size_t local_n, uint64_t mark_nonce, uint64_t mark_epoch,
                                            uint64_t process_nonce, const uint8_t *context, uint32_t context_count,
-                                           const uint8_t *node, uint64_t fresh_epoch, int *alarm)
+                                           const uint8_t *dot, const uint8_t *node, uint64_t fresh_epoch, int *alarm)
     int c_epoch_survives_merge "epoch_survives_merge"(const uint8_t *local, size_t local_n, const uint8_t *incoming,
                                                       size_t incoming_n, const uint8_t *node, uint64_t mark_epoch)
+
+
+cdef enum:
+    DOT_BYTES = 32  # node[16], epoch, counter
+
+
+cdef const uint8_t *pack_dot(dot, uint8_t *out) except? NULL:
+    """(node, epoch, counter) as 32 bytes in out, which is returned; NULL for None."""
+    if dot is None:
+        return NULL
+    node, epoch, counter = dot
+    if not isinstance(node, bytes) or PyBytes_GET_SIZE(node) != 16:
+        raise ValueError("a node id is 16 bytes")
+    memcpy(out, PyBytes_AS_STRING(node), 16)
+    store_u64(out + 16, epoch)
+    store_u64(out + 24, counter)
+    return out
 
 
 cdef int object_check(const uint8_t *packed, size_t n) noexcept nogil:
@@ -65,10 +84,10 @@ cdef int object_next(const uint8_t *packed, size_t n, size_t *offset, SiblingVie
 
 
 cdef uint64_t epoch_choose(const uint8_t *local, size_t local_n, uint64_t mark_nonce, uint64_t mark_epoch,
-                           uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *node,
-                           uint64_t fresh_epoch, int *alarm) noexcept nogil:
-    return c_epoch_choose(local, local_n, mark_nonce, mark_epoch, process_nonce, context, context_count, node, fresh_epoch,
-                          alarm)
+                           uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *dot,
+                           const uint8_t *node, uint64_t fresh_epoch, int *alarm) noexcept nogil:
+    return c_epoch_choose(local, local_n, mark_nonce, mark_epoch, process_nonce, context, context_count, dot, node,
+                          fresh_epoch, alarm)
 
 
 cdef int epoch_survives_merge(const uint8_t *local, size_t local_n, const uint8_t *incoming, size_t incoming_n,
@@ -188,11 +207,11 @@ cdef class Siblings:
         return result
 
     def put(self, bytes value not None=b"", *, bytes node not None, uint64_t epoch=0, uint64_t timestamp_ms=0,
-            VectorClock context=None, bytes request_id not None=NO_REQUEST, bint tombstone=False, bint overwrite=False,
-            bint last_write_wins=False):
+            VectorClock context=None, dot=None, bytes request_id not None=NO_REQUEST, bint tombstone=False,
+            bint overwrite=False, bint last_write_wins=False):
         """These versions after a put at the coordinator (node, epoch), which holds them.
 
-        The siblings that ``context`` covers go (with ``overwrite`` or ``last_write_wins`` all do), one with a new dot
+        The siblings that ``context`` covers go, and the one whose dot is ``dot`` (node, epoch, counter) (with ``overwrite`` or ``last_write_wins`` all do), one with a new dot
         comes; its timestamp is never behind what the put has seen. ``node`` and ``request_id`` are 16 bytes; a
         ``tombstone`` has no value. `PutRefused` when the clock would pass 1024 entries or there would be more than
         1024 siblings.
@@ -202,8 +221,10 @@ cdef class Siblings:
         if tombstone and value:
             raise ValueError("a tombstone has no value")
         cdef VectorClock seen = NOTHING_SEEN if context is None else context
+        cdef uint8_t packed_dot[DOT_BYTES]
         cdef PutArguments arguments = PutArguments(
-            local=start(self), local_n=length(self), context=seen.entries, context_count=seen.count, overwrite=overwrite,
+            local=start(self), local_n=length(self), context=seen.entries, context_count=seen.count,
+            dot=pack_dot(dot, packed_dot), overwrite=overwrite,
             node=<const uint8_t *>PyBytes_AS_STRING(node), epoch=epoch, timestamp_ms=timestamp_ms,
             request_id=<const uint8_t *>PyBytes_AS_STRING(request_id), tombstone=tombstone, last_write_wins=last_write_wins,
             value=<const uint8_t *>PyBytes_AS_STRING(value), value_n=<size_t>PyBytes_GET_SIZE(value))
@@ -215,19 +236,21 @@ cdef class Siblings:
         return wrap(out[:n])
 
     def epoch_choose(self, *, bytes node not None, uint64_t mark_nonce, uint64_t mark_epoch, uint64_t process_nonce,
-                     uint64_t fresh_epoch, VectorClock context=None):
+                     uint64_t fresh_epoch, VectorClock context=None, dot=None):
         """Which epoch the next put's dot gets here, and whether to raise an alarm: (epoch, alarm).
 
         ``mark_epoch`` goes on only if this process stored this version in a put of its own (``mark_nonce`` is its nonce),
-        the clock shows (node, mark_epoch), and ``context`` shows no higher counter for it, which would be alarming.
+        the clock shows (node, mark_epoch), and neither ``context`` nor ``dot`` shows a higher counter for it, which would be alarming.
         Else ``fresh_epoch``, to be drawn at random for this very call.
         """
         if PyBytes_GET_SIZE(node) != 16:
             raise ValueError("a node id is 16 bytes")
         cdef VectorClock seen = NOTHING_SEEN if context is None else context
+        cdef uint8_t packed_dot[DOT_BYTES]
         cdef int alarm = 0
         cdef uint64_t epoch = c_epoch_choose(start(self), length(self), mark_nonce, mark_epoch, process_nonce, seen.entries,
-                                             seen.count, <const uint8_t *>PyBytes_AS_STRING(node), fresh_epoch, &alarm)
+                                             seen.count, pack_dot(dot, packed_dot), <const uint8_t *>PyBytes_AS_STRING(node),
+                                             fresh_epoch, &alarm)
         return epoch, alarm != 0
 
     def epoch_survives_merge(self, Siblings incoming not None, *, bytes node not None, uint64_t mark_epoch):

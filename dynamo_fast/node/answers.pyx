@@ -90,7 +90,7 @@ cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *c
             live += not sibling.flags & SIBLING_TOMBSTONE
     if live == 0:
         count, values_bytes = 0, 0
-    cdef size_t sealed_bytes = context_bytes(entries) if request.merged != NULL else 0
+    cdef size_t sealed_bytes = context_bytes(entries, False) if request.merged != NULL else 0
     try:
         out = request.client.begin(MESSAGE_GET_REPLY, 0, STATUS_OK if live else STATUS_NOT_FOUND, request.client_request_id,
                                    get_reply_body_bytes(sealed_bytes, count, values_bytes))
@@ -99,7 +99,7 @@ cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *c
         return 0
     out = write_get_reply(out, <uint16_t>sealed_bytes, <uint16_t>count)
     if request.merged != NULL:
-        context_seal(mac_key, cluster_id, position, object_clock(request.merged), entries, out)
+        context_seal(mac_key, cluster_id, position, object_clock(request.merged), entries, NULL, out)
     out += sealed_bytes
     offset = 0
     while count and object_next(request.merged, request.merged_n, &offset, &sibling) == 1:

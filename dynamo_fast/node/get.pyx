@@ -9,9 +9,10 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from dynamo_fast.core.options import OptionsError
 from dynamo_fast.wire.errors import OutgoingFull
 
+from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.context cimport context_open
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
-from dynamo_fast.core.siblings cimport object_check, object_clock, object_clock_count, object_sibling_count
+from dynamo_fast.core.siblings cimport object_check, object_clock, object_clock_count, object_counter, object_sibling_count
 from dynamo_fast.core.vector_clock cimport clock_descends
 from dynamo_fast.node.answers cimport answer_get, refuse, shortfall
 from dynamo_fast.node.read_repair cimport read_repair
@@ -42,7 +43,7 @@ cdef class GetCoordinator:
         cdef int slot, status
         cdef int code = parse_get(body, header.body_bytes, &message)
         if code != 0:
-            return desk.no(client, header, STATUS_BAD_REQUEST, message_error(code).decode())
+            return desk.no(client, header, message_status(code), message_error(code).decode())
         if desk.view is None:
             return desk.no(client, header, STATUS_NOT_READY, "this node does not know the cluster yet; try again or ask another")
         policy = desk.policy_of(message.bucket, message.bucket_bytes)
@@ -141,6 +142,7 @@ cdef class GetCoordinator:
         """Does the merge cover everything that the client's session has seen? Then it may be shown: reads are monotonic."""
         cdef Desk desk = self.desk
         cdef const uint8_t *entries
+        cdef const uint8_t *dot
         cdef uint32_t count
         cdef Address address
         if request.session is None:
@@ -148,10 +150,12 @@ cdef class GetCoordinator:
         desk.replica.locate(<const uint8_t *><const char *>request.bucket, len(request.bucket),
                             <const uint8_t *><const char *>request.key, len(request.key), &address)
         if context_open(desk.replica.mac_key, desk.cluster_id, address.position, <const uint8_t *><const char *>request.session,
-                        len(request.session), &entries, &count) != 0:
+                        len(request.session), &entries, &count, &dot) != 0:
             return True
         if request.merged == NULL:
-            return count == 0
+            return count == 0 and dot == NULL
+        if dot != NULL and object_counter(request.merged, request.merged_n, dot, load_u64(dot + 16)) < load_u64(dot + 24):
+            return False
         return clock_descends(object_clock(request.merged), object_clock_count(request.merged), entries, count)
 
     cdef int settle(self, GetRequest request) except -1:

@@ -24,6 +24,8 @@ cdef class PutCoordinator:
     cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1
     cdef int apply(self, PutRequest request, Address *address, const PutMessage *message, Policy policy, Plan plan,
                    const FrameHeader *header, Connection client) except -1
+    cdef bytes new_context(self, const Address *address, const PutMessage *message, const ObjectView *made, const uint8_t *context,
+                           uint32_t entries)
     cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1
     cdef int replicated(self, Connection peer, const FrameHeader *header) except -1
     cdef int durable_here(self, uint64_t token) except -1

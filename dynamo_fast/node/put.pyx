@@ -10,13 +10,15 @@ What holds everywhere:
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memcmp, memcpy
 
 from dynamo_fast.core.options import OptionsError
 from dynamo_fast.wire.errors import OutgoingFull
 
-from dynamo_fast.core.context cimport context_bytes, context_open, context_seal
+from dynamo_fast.core.bytes cimport store_u64
+from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
-from dynamo_fast.core.siblings cimport object_clock, object_clock_count, object_has_request, object_sibling_count
+from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
 from dynamo_fast.storage.engine cimport ROOM_NONE
 from dynamo_fast.node.answers cimport answer_bytes, refuse, shortfall
 from dynamo_fast.wire.data_messages cimport *
@@ -46,7 +48,7 @@ cdef class PutCoordinator:
         cdef Plan plan
         cdef int code = parse_put(body, header.body_bytes, &message)
         if code != 0:
-            return desk.no(client, header, STATUS_BAD_REQUEST, message_error(code).decode())
+            return desk.no(client, header, message_status(code), message_error(code).decode())
         if desk.view is None:
             return desk.no(client, header, STATUS_NOT_READY, "this node does not know the cluster yet; try again or ask another")
         if message.key_bytes > desk.key_bytes_max:
@@ -77,11 +79,12 @@ cdef class PutCoordinator:
         cdef ObjectView made
         cdef uint8_t retry_id[16]
         cdef const uint8_t *context = NULL
+        cdef const uint8_t *dot = NULL
         cdef uint32_t entries = 0
         cdef int i, status
         cdef bint seen
         if message.context_bytes and context_open(desk.replica.mac_key, desk.cluster_id, address.position, message.context,
-                                                  message.context_bytes, &context, &entries) != 0:
+                                                  message.context_bytes, &context, &entries, &dot) != 0:
             return desk.no(client, header, STATUS_BAD_CONTEXT, "the context is not of this key and cluster, or damaged; get the key again")
         if desk.replica.engine.room() == ROOM_NONE:
             return desk.no(client, header, STATUS_OVERLOAD, "this node's log is full and its disk is behind; slow down")
@@ -98,7 +101,7 @@ cdef class PutCoordinator:
             return desk.no(client, header, STATUS_NOT_ENOUGH_REPLICAS,
                            f"not enough replicas ({shortfall(request, 'was not asked')}); nothing was written, try again")
 
-        status = desk.replica.put(address, message, context, entries, policy.last_write_wins, seen, self.siblings_max,
+        status = desk.replica.put(address, message, context, entries, dot, policy.last_write_wins, seen, self.siblings_max,
                                   self.object_bytes_max, desk.wall_ms, &made)
         if status != STATUS_OK:
             return desk.no(client, header, status, f"this node takes no writes: {desk.replica.engine.read_only}"
@@ -106,18 +109,34 @@ cdef class PutCoordinator:
         if not seen:
             self.put_ids.add(retry_id)
         self.applied += 1
-        # What the writer may replace next: all of the object's past when nothing but its own version is left. Versions beside that
-        # one, or in its place after a retry, it has not seen: then its context covers what it covered before, and no more (!).
-        if object_sibling_count(made.data) == 1 and object_has_request(made.data, made.n, message.put_id):
-            context, entries = object_clock(made.data), object_clock_count(made.data)
-        request.context = PyBytes_FromStringAndSize(NULL, context_bytes(entries))
-        context_seal(desk.replica.mac_key, desk.cluster_id, address.position, context, entries, <uint8_t *><char *>request.context)
+        request.context = self.new_context(address, message, &made, context, entries)
         desk.start(request, client, header, address.partition, plan.deadline_ms)
         request.quorum.acked |= 1u << desk.view.slot_of(address.partition, desk.view.own_index)
         if plan.dw:
             self.awaiting_sync.append(request.token)
         self.send(request, address, &made)
         return self.settle(request)
+
+    cdef bytes new_context(self, const Address *address, const PutMessage *message, const ObjectView *made, const uint8_t *context,
+                           uint32_t entries):
+        """What the writer has seen now, so that it need not read again: all there is, when its version is the only one; else what it
+        had seen before, and the dot of its own version. A clock that covers that dot would cover siblings nobody has shown it."""
+        cdef SiblingView sibling
+        cdef uint8_t own[CONTEXT_DOT_BYTES]
+        cdef const uint8_t *dot = NULL
+        cdef size_t offset = 0
+        while object_next(made.data, made.n, &offset, &sibling) == 1:
+            if memcmp(sibling.request_id, message.put_id, 16) == 0:
+                memcpy(own, sibling.node, 16)
+                store_u64(own + 16, sibling.epoch)
+                store_u64(own + 24, sibling.counter)
+                dot = own
+        if dot != NULL and object_sibling_count(made.data) == 1:
+            context, entries, dot = object_clock(made.data), object_clock_count(made.data), NULL
+        cdef bytes sealed = PyBytes_FromStringAndSize(NULL, context_bytes(entries, dot != NULL))
+        context_seal(self.desk.replica.mac_key, self.desk.cluster_id, address.position, context, entries, dot,
+                     <uint8_t *><char *>sealed)
+        return sealed
 
     cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1:
         """REPLICATE to every other home; a peer whose queue is full counts as failed."""

@@ -44,7 +44,7 @@ cdef class Replica:
     cdef int look(self, const Address *address, RecordView *view) except -1
     cdef int find(self, const Address *address, ObjectView *found) except -1
     cdef int put(self, const Address *address, const PutMessage *message, const uint8_t *context, uint32_t context_count,
-                 bint last_write_wins, bint seen_before, uint32_t siblings_max, size_t object_bytes_max,
+                 const uint8_t *dot, bint last_write_wins, bint seen_before, uint32_t siblings_max, size_t object_bytes_max,
                  int64_t wall_ms, ObjectView *result) except -1
     cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, ObjectView *result) except -1
     cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, uint64_t old_hash,

@@ -148,7 +148,7 @@ cdef class Replica:
         return STATUS_KEY_COLLISION if outcome == OTHER_KEY else DAMAGED
 
     cdef int put(self, const Address *address, const PutMessage *message, const uint8_t *context, uint32_t context_count,
-                 bint last_write_wins, bint seen_before, uint32_t siblings_max, size_t object_bytes_max,
+                 const uint8_t *dot, bint last_write_wins, bint seen_before, uint32_t siblings_max, size_t object_bytes_max,
                  int64_t wall_ms, ObjectView *result) except -1:
         """A put coordinated here (paper 4.4, 4.5): a new dot, the siblings that the context has seen dropped, the rest kept.
 
@@ -171,10 +171,11 @@ cdef class Replica:
         arguments.local_n = view.object_n if have else 0
         arguments.context = context
         arguments.context_count = context_count
+        arguments.dot = dot
         arguments.overwrite = (message.flags & PUT_OVERWRITE) != 0
         arguments.node = self.node_id
         arguments.epoch = epoch_choose(arguments.local, arguments.local_n, view.mark_nonce if have else 0, view.mark_epoch if have else 0,
-                                       self.nonce, context, context_count, self.node_id, self.fresh_epoch(), &alarm)
+                                       self.nonce, context, context_count, dot, self.node_id, self.fresh_epoch(), &alarm)
         arguments.timestamp_ms = max(wall_ms, 0)
         arguments.request_id = message.put_id
         arguments.tombstone = (message.flags & PUT_TOMBSTONE) != 0

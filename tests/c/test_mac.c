@@ -44,23 +44,27 @@ static int opens(const uint8_t *context, size_t n, uint32_t expected_count)
 {
     const uint8_t *entries = NULL;
     uint32_t count = 0;
-    const int code = context_open(key, cluster, position, context, n, &entries, &count);
+    const uint8_t *dot = NULL;
+    const int code = context_open(key, cluster, position, context, n, &entries, &count, &dot);
     assert(code == 0 || code == -1);
-    if (code == 0)
+    if (code == 0) {
         assert(entries == context + CONTEXT_HEADER_BYTES && count == expected_count);
-    else
-        assert(entries == NULL && count == 0);
+        assert(dot == (context[1] ? entries + 40 * (size_t)count : NULL));
+    } else {
+        assert(entries == NULL && count == 0 && dot == NULL);
+    }
     return code == 0;
 }
 
-static void one_size(uint32_t count)
+static void one_size(uint32_t count, const uint8_t *dot)
 {
-    const size_t n = context_bytes(count);
-    assert(n == 48 + 40 * (size_t)count);
+    const size_t n = context_bytes(count, dot != NULL);
+    assert(n == 48 + 40 * (size_t)count + (dot ? 32 : 0));
     uint8_t *entries = malloc(40 * (size_t)count), *context = malloc(n);
     for (size_t i = 0; i < 40 * (size_t)count; i++)
         entries[i] = (uint8_t)(i * 7);
-    context_seal(key, cluster, position, entries, count, context);
+    context_seal(key, cluster, position, entries, count, dot, context);
+    assert(!dot || memcmp(context + n - 40, dot, 32) == 0);
     assert(opens(context, n, count));
     assert(count == 0 || memcmp(context + CONTEXT_HEADER_BYTES, entries, 40 * (size_t)count) == 0);
 
@@ -93,8 +97,8 @@ static void sealed_lies(void)
     static uint8_t context[48 + 40 * 1638], entries[80];
     for (uint32_t bytes_for = 0; bytes_for < 3; bytes_for++) {
         for (uint32_t stated = 0; stated < 3; stated++) {
-            const size_t n = context_bytes(bytes_for);
-            context_seal(key, cluster, position, entries, bytes_for, context);
+            const size_t n = context_bytes(bytes_for, 0);
+            context_seal(key, cluster, position, entries, bytes_for, NULL, context);
             store_u16(context + 2, (uint16_t)stated);
             store_u64(context + n - 8, mac_siphash(key, context, n - 8));
             assert(opens(context, n, stated) == (stated == bytes_for));
@@ -113,9 +117,15 @@ int main(void)
         position[i] = (uint8_t)(200 + i);
     }
     vectors();
-    for (uint32_t count = 0; count < 4; count++)
-        one_size(count);
-    one_size(1637);
+    uint8_t dot[32];
+    for (size_t i = 0; i < sizeof dot; i++)
+        dot[i] = (uint8_t)(i * 11);
+    for (uint32_t count = 0; count < 4; count++) {
+        one_size(count, NULL);
+        one_size(count, dot);
+    }
+    one_size(1637, NULL);
+    one_size(1636, dot);
     sealed_lies();
     printf("mac: all passed\n");
     return 0;

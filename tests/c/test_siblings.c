@@ -188,15 +188,22 @@ static void epochs(void)
     PutArguments arguments = {.node = node, .epoch = 5, .request_id = request_id};
     assert(object_put(&arguments, local, sizeof local, &n) == OBJECT_OK);
     int alarm;
-    assert(epoch_choose(local, n, 77, 5, 77, NULL, 0, node, 1000, &alarm) == 5 && !alarm);
-    assert(epoch_choose(local, n, 78, 5, 77, NULL, 0, node, 1000, &alarm) == 1000 && !alarm);
-    assert(epoch_choose(local, n, 77, 6, 77, NULL, 0, node, 1000, &alarm) == 1000 && !alarm);
-    assert(epoch_choose(NULL, 0, 77, 5, 77, NULL, 0, node, 1000, &alarm) == 1000 && !alarm);
+    assert(epoch_choose(local, n, 77, 5, 77, NULL, 0, NULL, node, 1000, &alarm) == 5 && !alarm);
+    assert(epoch_choose(local, n, 78, 5, 77, NULL, 0, NULL, node, 1000, &alarm) == 1000 && !alarm);
+    assert(epoch_choose(local, n, 77, 6, 77, NULL, 0, NULL, node, 1000, &alarm) == 1000 && !alarm);
+    assert(epoch_choose(NULL, 0, 77, 5, 77, NULL, 0, NULL, node, 1000, &alarm) == 1000 && !alarm);
     store_u64(seen + 16, 5);
     store_u64(seen + 24, 1);
-    assert(epoch_choose(local, n, 77, 5, 77, seen, 1, node, 1000, &alarm) == 5 && !alarm);
+    assert(epoch_choose(local, n, 77, 5, 77, seen, 1, NULL, node, 1000, &alarm) == 5 && !alarm);
     store_u64(seen + 24, 2);
-    assert(epoch_choose(local, n, 77, 5, 77, seen, 1, node, 1000, &alarm) == 1000 && alarm);
+    assert(epoch_choose(local, n, 77, 5, 77, seen, 1, NULL, node, 1000, &alarm) == 1000 && alarm);
+    uint8_t dot[32];
+    memcpy(dot, node, 16);
+    store_u64(dot + 16, 5);
+    store_u64(dot + 24, object_counter(local, n, node, 5));
+    assert(epoch_choose(local, n, 77, 5, 77, NULL, 0, dot, node, 1000, &alarm) == 5 && !alarm);
+    store_u64(dot + 24, object_counter(local, n, node, 5) + 1);
+    assert(epoch_choose(local, n, 77, 5, 77, NULL, 0, dot, node, 1000, &alarm) == 1000 && alarm);
     assert(epoch_survives_merge(local, n, local, n, node, 5) && epoch_survives_merge(local, n, NULL, 0, node, 5));
     assert(!epoch_survives_merge(NULL, 0, local, n, node, 5));
 }

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from click.testing import CliRunner, Result
 
 from dynamo_fast.cli.main import main
-from tests.client.fake_node import FakeCluster
 
 
-class Shell:
+class HasAddresses(Protocol):
+    @property
+    def addresses(self) -> list[str]: ...
+
+
+C = TypeVar("C", bound=HasAddresses)
+
+
+class Shell(Generic[C]):
     """`shell("put k -", stdin=b"value")`; every command gets the cluster's seeds unless it names its own."""
 
-    def __init__(self, cluster: FakeCluster) -> None:
+    def __init__(self, cluster: C) -> None:
         self.cluster = cluster
 
     def __call__(self, words: str, *arguments: str | bytes | Path, stdin: bytes = b"", code: int = 0) -> Result:

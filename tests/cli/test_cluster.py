@@ -8,17 +8,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.shell import Shell
-from tests.client.fake_node import PARTITIONS
+from tests.client.fake_node import PARTITIONS, FakeCluster
 from tests.client.loopback import loopback_cluster
 
 
 @pytest.fixture
-def shell() -> Iterator[Shell]:
+def shell() -> Iterator[Shell[FakeCluster]]:
     with loopback_cluster(nodes=4) as cluster:
         yield Shell(cluster)
 
 
-def test_status_shows_each_node_and_its_figures(shell: Shell) -> None:
+def test_status_shows_each_node_and_its_figures(shell: Shell[FakeCluster]) -> None:
     lines = shell("status --statistics").stdout
     document = json.loads(shell("status --json").stdout)
     assert list(document) == shell.cluster.addresses
@@ -30,7 +30,7 @@ def test_status_shows_each_node_and_its_figures(shell: Shell) -> None:
         assert document[node.address]["statistics"] == {"requests": {"puts": 0}}
 
 
-def test_status_tells_who_does_not_answer(shell: Shell) -> None:
+def test_status_tells_who_does_not_answer(shell: Shell[FakeCluster]) -> None:
     shell.cluster.nodes[1].away = True
     shell.cluster.nodes[2].silent = True
     document = json.loads(shell("status --json --deadline 0.2", code=5).stdout)
@@ -38,7 +38,7 @@ def test_status_tells_who_does_not_answer(shell: Shell) -> None:
     assert "hello" in document[shell.cluster.addresses[1]]["message"]
 
 
-def test_status_waits_until_all_are_ready_or_the_time_is_over(shell: Shell) -> None:
+def test_status_waits_until_all_are_ready_or_the_time_is_over(shell: Shell[FakeCluster]) -> None:
     shell("status --wait ready")
     shell.cluster.nodes[3].state = "starting"
     assert "starting" in shell("status", code=0).stdout
@@ -47,7 +47,7 @@ def test_status_waits_until_all_are_ready_or_the_time_is_over(shell: Shell) -> N
     assert "no cluster yet" in shell("status --wait ready --timeout 0.3", code=5).stderr
 
 
-def test_ring_shows_shares_partitions_and_where_a_key_lives(shell: Shell) -> None:
+def test_ring_shows_shares_partitions_and_where_a_key_lives(shell: Shell[FakeCluster]) -> None:
     assert f"{PARTITIONS} partitions, 3 replicas" in shell("ring").stdout
     members = json.loads(shell("ring --json").stdout)["members"]
     assert [member["node"]["address"] for member in members] == shell.cluster.addresses
@@ -61,7 +61,7 @@ def test_ring_shows_shares_partitions_and_where_a_key_lives(shell: Shell) -> Non
     assert f"partition {key['partition']}" in shell("ring -b carts k").stdout
 
 
-def test_buckets_are_set_and_listed(shell: Shell) -> None:
+def test_buckets_are_set_and_listed(shell: Shell[FakeCluster]) -> None:
     shell("bucket set carts --w 3 --dw 2 --strict")
     shell("bucket set clicks --reconcile last-write-wins")
     listed = json.loads(shell("bucket list --json").stdout)

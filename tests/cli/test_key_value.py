@@ -11,16 +11,17 @@ import pytest
 
 from dynamo_fast.wire.status import Status
 from tests.cli.shell import Shell
+from tests.client.fake_node import FakeCluster
 from tests.client.loopback import loopback_cluster
 
 
 @pytest.fixture
-def shell() -> Iterator[Shell]:
+def shell() -> Iterator[Shell[FakeCluster]]:
     with loopback_cluster() as cluster:
         yield Shell(cluster)
 
 
-def test_put_get_and_delete_keep_every_byte(shell: Shell, tmp_path: Path) -> None:
+def test_put_get_and_delete_keep_every_byte(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     value = bytes(range(256)) * 10
     source = tmp_path / "value"
     source.write_bytes(value)
@@ -38,7 +39,7 @@ def test_put_get_and_delete_keep_every_byte(shell: Shell, tmp_path: Path) -> Non
     assert "no value" in shell("delete k", code=3).stderr
 
 
-def test_siblings_are_shown_numbered_and_settled_by_hand(shell: Shell, tmp_path: Path) -> None:
+def test_siblings_are_shown_numbered_and_settled_by_hand(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     context = tmp_path / "context"
     shell("put cart milk")
     shell("put cart -", stdin=b"eg\xffgs\x1b")
@@ -64,7 +65,7 @@ def test_siblings_are_shown_numbered_and_settled_by_hand(shell: Shell, tmp_path:
     assert shell("get cart").stdout_bytes == b"all"
 
 
-def test_keys_are_listed_escaped_raw_counted_and_as_json(shell: Shell) -> None:
+def test_keys_are_listed_escaped_raw_counted_and_as_json(shell: Shell[FakeCluster]) -> None:
     for key in ("plain", "tab\there", "ключ", b"\xff\xfe"):
         shell("put -b names", key, "v")
     assert sorted(shell("keys -b names").stdout.splitlines()) == sorted(["plain", "tab\\there", "ключ", "\\xff\\xfe"])
@@ -90,7 +91,7 @@ def test_keys_are_listed_escaped_raw_counted_and_as_json(shell: Shell) -> None:
         (Status.DEADLINE, 5, "[unknown whether applied]"),
     ],
 )
-def test_errors_end_with_their_exit_code_and_tell_the_fate_of_the_request(shell: Shell, status: Status, code: int, words: str) -> None:
+def test_errors_end_with_their_code_and_tell_the_fate(shell: Shell[FakeCluster], status: Status, code: int, words: str) -> None:
     for node in shell.cluster.nodes:
         node.script.extend([status] * 100)
     failed = shell("put k v --deadline 0.2", code=code)
@@ -100,7 +101,7 @@ def test_errors_end_with_their_exit_code_and_tell_the_fate_of_the_request(shell:
     assert document["fate"] == words.strip("[]")
 
 
-def test_usage_mistakes_and_absent_clusters(shell: Shell, tmp_path: Path) -> None:
+def test_usage_mistakes_and_absent_clusters(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     for mistake in ("put k", "put k v --file x", "put k v --resolve --overwrite", "get k --r 0", "put k v --w 255", "get k --deadline 61"):
         shell(mistake, code=2)
     assert "empty key" in shell("get", "", code=1).stderr

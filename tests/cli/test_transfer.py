@@ -14,13 +14,14 @@ from dynamo_fast.cli.transfer import BadInput, Entry, batches, file_key, file_na
 from dynamo_fast.client.results import Result, Sibling
 from dynamo_fast.wire.status import Status
 from tests.cli.shell import Shell
+from tests.client.fake_node import FakeCluster
 from tests.client.loopback import loopback_cluster
 
 KEYS = [b"plain", "ключ".encode(), b"\xff\x00\n", b"a/b/../c", b".", b"..", b"50%", b"\\", b" "]
 
 
 @pytest.fixture
-def shell() -> Iterator[Shell]:
+def shell() -> Iterator[Shell[FakeCluster]]:
     with loopback_cluster() as cluster:
         yield Shell(cluster)
 
@@ -54,7 +55,7 @@ def test_a_step_never_holds_a_key_twice_nor_more_than_memory_should() -> None:
     assert [len(batch) for batch in batches(Entry(b"%d" % number, [b""], "") for number in range(2500))] == [1000, 1000, 500]
 
 
-def test_json_lines_go_in_and_come_out(shell: Shell, tmp_path: Path) -> None:
+def test_json_lines_go_in_and_come_out(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     lines = "".join(format_line(Result(key, b"", [Sibling(key * 3, False, 0)])) for key in KEYS)
     assert "9 keys loaded, 0 failed" in shell("load -", stdin=lines.encode()).stdout
     shell("load", stdin=lines.encode())  # again: nothing doubles
@@ -69,7 +70,7 @@ def test_json_lines_go_in_and_come_out(shell: Shell, tmp_path: Path) -> None:
     assert sorted(shell("export -b copy").stdout.splitlines()) == sorted(shell("export").stdout.splitlines())
 
 
-def test_a_directory_goes_in_and_comes_out(shell: Shell, tmp_path: Path) -> None:
+def test_a_directory_goes_in_and_comes_out(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "sub").mkdir(parents=True)
     (source / "one").write_bytes(b"\xff\x00")
@@ -87,7 +88,7 @@ def test_a_directory_goes_in_and_comes_out(shell: Shell, tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["sub%2Ftwo"]
 
 
-def test_bad_input_names_its_place_and_what_was_loaded_before(shell: Shell, tmp_path: Path) -> None:
+def test_bad_input_names_its_place_and_what_was_loaded_before(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     for line, words in (
         (b"{", "stdin:2"),
         (b"[]", "stdin:2: is not a JSON object"),
@@ -106,7 +107,7 @@ def test_bad_input_names_its_place_and_what_was_loaded_before(shell: Shell, tmp_
     assert shell("get first").stdout_bytes == b"v"
 
 
-def test_keys_that_fail_are_named_and_the_rest_is_loaded(shell: Shell) -> None:
+def test_keys_that_fail_are_named_and_the_rest_is_loaded(shell: Shell[FakeCluster]) -> None:
     for node in shell.cluster.nodes:
         node.script.append(Status.TOO_LARGE)
     lines = "".join(json.dumps({"key": f"k{number}", "value": "v"}) + "\n" for number in range(100))

@@ -60,7 +60,10 @@ class Object:
     siblings: list[Version] = field(default_factory=list)
 
     def put(self, actor: bytes, seen: dict[bytes, int], put_id: bytes, value: bytes, tombstone: bool, overwrite: bool) -> dict[bytes, int]:
-        """As the coordinator of the paper does it, and a repeated put id makes no new version. Returns the clock of the answer."""
+        """As the coordinator of the paper does it, and a repeated put id makes no new version.
+
+        Returns the clock of the answer: of the whole object if the version stands alone, else no more than was seen before.
+        """
         if not any(version.put_id == put_id for version in self.siblings):
             if overwrite:
                 self.siblings.clear()
@@ -70,7 +73,7 @@ class Object:
                 self.clock[node] = max(known, self.clock.get(node, 0))
             self.clock[actor] = counter
             self.siblings.append(Version((actor, counter), value, tombstone, put_id))
-        return self.clock
+        return self.clock if [version.put_id for version in self.siblings] == [put_id] else seen
 
 
 def context_of(position: bytes, clock: dict[bytes, int]) -> bytes:
@@ -79,7 +82,7 @@ def context_of(position: bytes, clock: dict[bytes, int]) -> bytes:
 
 
 def clock_in(context: bytes) -> dict[bytes, int]:
-    return dict(struct.iter_unpack("<24sQ8x", context[40:-8])) if context else {}  # type: ignore[arg-type]
+    return dict(struct.iter_unpack("<24sQ8x", context[40:-8])) if context else {}
 
 
 class FakeNode:
@@ -161,7 +164,7 @@ class FakeNode:
                 return Status.UNSUPPORTED_VERSION, b"speak version 2"
             return Status.OK, control.encode(control.HelloReply(version=1, cluster_id=self.cluster_id, node_id=self.id))
         if frame.type == MessageType.CONTROL:
-            return self.cluster.control(self, frame)
+            return self.cluster.answer_control(self, frame)
         self.received.append(frame)
         order = self.script.popleft() if self.script else None
         self._at_once += 1
@@ -170,7 +173,7 @@ class FakeNode:
         self._at_once -= 1
         if isinstance(order, float):
             order = None
-        answer = (Status.OK, b"")
+        answer: tuple[int, bytes] = (Status.OK, b"")
         if order is None or isinstance(order, tuple):
             answer = self._put(frame) if frame.type == MessageType.PUT else self._get(frame)
             order = order[1] if isinstance(order, tuple) else None
@@ -245,7 +248,7 @@ class FakeCluster:
         self._nursery.start_soon(node.serve, server)
         return client
 
-    def control(self, node: FakeNode, frame: Frame) -> tuple[int, bytes]:
+    def answer_control(self, node: FakeNode, frame: Frame) -> tuple[int, bytes]:
         request = control.decode_request(frame.body)
         if isinstance(request, control.PlacementRequest):
             if not self.ready:

@@ -55,6 +55,19 @@ async def test_blind_puts_make_siblings_and_a_put_with_their_context_settles_the
 
 
 @in_virtual_time
+async def test_a_put_beside_an_unseen_sibling_may_not_replace_it_next() -> None:
+    async with fake_cluster() as (_, db):
+        await db.put("k", b"a1")
+        context = await db.put("k", b"b1")
+        await db.put("k", b"b2", context=context)
+        assert b"a1" in (await db.get("k")).values
+        session = dynamo_fast.Session()
+        await db.put("k", b"c1", session=session)
+        assert session.satisfied_by(b"", b"k", (await db.get("k")).context)
+        assert session.context(b"", b"k") == (await db.get("k")).context  # it looked back, and so reads its own write from now on
+
+
+@in_virtual_time
 async def test_overwrite_leaves_one_version() -> None:
     async with fake_cluster() as (_, db):
         await db.put("k", b"1")

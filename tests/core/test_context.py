@@ -23,11 +23,23 @@ def test_what_was_sealed_opens(count: int) -> None:
     clock = VectorClock((bytes([i % 256, i // 256]) * 8, i, i + 1, i) for i in range(count))
     context = seal_context(SECRET, CLUSTER, POSITION, clock)
     assert len(context) == 48 + 40 * count < 2**16
-    assert open_context(SECRET, CLUSTER, POSITION, context) == clock
+    assert open_context(SECRET, CLUSTER, POSITION, context) == (clock, None)
 
 
-def test_every_flipped_bit_is_refused() -> None:
-    context = seal_context(SECRET, CLUSTER, POSITION, CLOCK)
+@pytest.mark.parametrize("count", [0, 1, 1024, 1636])
+def test_a_dot_beyond_the_clock_is_sealed_with_it(count: int) -> None:
+    clock = VectorClock((bytes([i % 256, i // 256]) * 8, i, i + 1, i) for i in range(count))
+    dot = (b"d" * 16, 2**64 - 1, 17)
+    context = seal_context(SECRET, CLUSTER, POSITION, clock, dot)
+    assert len(context) == 80 + 40 * count < 2**16
+    assert context[1] == 1
+    assert context[-40:-8] == b"d" * 16 + b"\xff" * 8 + (17).to_bytes(8, "little")
+    assert open_context(SECRET, CLUSTER, POSITION, context) == (clock, dot)
+
+
+@pytest.mark.parametrize("dot", [None, (b"d" * 16, 5, 17)])
+def test_every_flipped_bit_is_refused(dot: tuple[bytes, int, int] | None) -> None:
+    context = seal_context(SECRET, CLUSTER, POSITION, CLOCK, dot)
     for bit in range(8 * len(context)):
         changed = bytearray(context)
         changed[bit // 8] ^= 1 << bit % 8

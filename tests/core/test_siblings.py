@@ -263,3 +263,19 @@ def test_ids_of_other_lengths_are_refused() -> None:
 
 def test_an_object_shows_itself() -> None:
     assert repr(Siblings().put(b"a", node=A)) == "<Siblings 1 under <VectorClock 61616161/0:1>>"
+
+
+def test_a_put_that_left_unseen_siblings_is_known_by_its_dot_alone() -> None:
+    """The answer to a blind put may not speak for the sibling before it: a clock would (counter 2 stands for 1), the dot does not."""
+    node = b"n" * 16
+    first = Siblings().put(b"unseen", node=node, epoch=1)
+    both = first.put(b"mine", node=node, epoch=1)
+    mine = next(sibling for sibling in both.siblings if sibling.value == b"mine")
+    assert mine.dot == (node, 1, 2)
+
+    assert both.put(b"newer", node=node, epoch=1, context=both.clock).values == (b"newer",)
+    assert both.put(b"newer", node=node, epoch=1, dot=tuple(mine.dot)).values == (b"unseen", b"newer")
+
+    elsewhere = Siblings().put(b"newer", node=b"m" * 16, epoch=9, dot=tuple(mine.dot))
+    assert elsewhere.clock == elsewhere.clock.merge(Siblings().put(b"newer", node=b"m" * 16, epoch=9).clock)
+    assert b"unseen" in both.merge(elsewhere).values

@@ -128,6 +128,8 @@ def test_each_fault_is_told_apart() -> None:
         (head + pack_sibling(version(a1, timestamp_ms=5, wins=True), 0), "beside a newer event"),
         (two + pack_sibling(version(a2, timestamp_ms=9, wins=True), 0)
          + pack_sibling(version(b1, timestamp_ms=9, wins=True), 1), "beside a newer event"),
+        (two + pack_sibling(version(a2, timestamp_ms=20, wins=True), 0)  # each newer than all that the clock shows
+         + pack_sibling(version(b1, timestamp_ms=25, wins=True), 1), "beside a newer event"),
     ]:
         with pytest.raises(ObjectError, match=message):
             Siblings(data)

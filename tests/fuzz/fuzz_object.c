@@ -78,10 +78,10 @@ static void check_put(const uint8_t *object, size_t n, const uint8_t *other, siz
     int alarm = 0;
     const uint8_t *actor = object_clock_count(object) ? object_clock(object) : node;
     uint64_t mark = object_clock_count(object) ? clock_epoch(actor) : 1;
-    uint64_t chosen = epoch_choose(object, n, 5, mark, 5, put.context, put.context_count, actor, 99, &alarm);
+    uint64_t chosen = epoch_choose(object, n, 5, mark, 5, put.context, put.context_count, NULL, actor, 99, &alarm);
     CHECK(chosen == mark || chosen == 99);
     CHECK(!alarm || chosen == 99);
-    CHECK(epoch_choose(object, n, 4, mark, 5, put.context, put.context_count, actor, 99, &alarm) == 99);
+    CHECK(epoch_choose(object, n, 4, mark, 5, put.context, put.context_count, NULL, actor, 99, &alarm) == 99);
     CHECK(epoch_survives_merge(object, n, object, n, actor, mark));
 }
 

@@ -142,8 +142,9 @@ def test_the_objects_and_contexts_of_the_page_are_real() -> None:
             assert Siblings(data_messages.decode_replicate(vector.body_bytes).object).values == (b"milk", b"bread")
         if vector.type == MessageType.PUT and vector.body["context"]:
             put = data_messages.decode_put(vector.body_bytes)
-            clock = open_context(CLUSTER_SECRET, CLUSTER_ID, key_position(put.key, put.bucket), put.context)
+            clock, dot = open_context(CLUSTER_SECRET, CLUSTER_ID, key_position(put.key, put.bucket), put.context)
             assert len(clock) == 1
+            assert dot is None
             opened += 1
     assert opened == 2
 
