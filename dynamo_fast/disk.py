@@ -111,11 +111,11 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def lock(self, path: Path) -> Lock:
-        """Locks a file, made if missing, against every other process and caller; BlockingIOError when somebody has it."""
+    def lock(self, path: Path, *, wait: bool = False) -> Lock:
+        """Locks a file, made if missing, against every other process and caller; BlockingIOError when somebody has it, or waits."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BaseException:
             os.close(descriptor)
             raise

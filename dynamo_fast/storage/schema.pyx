@@ -153,3 +153,9 @@ def decode_record(bytes record not None) -> RecordParts:
         raise ValueError(f"not a record: {record_error(code).decode()}")
     return RecordParts(view.bucket[:view.bucket_n], view.key[:view.key_n], view.object[:view.object_n], view.mark_nonce,
                        view.mark_epoch, view.hash)
+
+
+def is_record(bytes record not None) -> bool:
+    """Whether these bytes are a record as it was written."""
+    cdef RecordView view
+    return record_check(octets(record), PyBytes_GET_SIZE(record), &view) == 0

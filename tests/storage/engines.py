@@ -1,16 +1,76 @@
-"""Every engine, as a function that opens one in a directory."""
+"""Every engine, as a function that opens one in a directory, and what a loop would do for it between passes."""
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from dynamo_fast.disk import Disk
 from dynamo_fast.storage.engine import Engine
+from dynamo_fast.storage.lmdb_engine import LmdbEngine
 from dynamo_fast.storage.memory_engine import MemoryEngine
+from dynamo_fast.storage.settings import MIB, StorageSettings
+
+WAIT_SECONDS_MAX = 60  # for the disk or the helper process; every wait ends when its condition holds
+
+SMALL = StorageSettings(log_bytes_max=64 * MIB, log_segment_bytes=MIB, write_buffer_bytes_max=64 * MIB, lmdb_map_bytes=1 << 34)
+
+
+def settings(**changes: Any) -> StorageSettings:
+    return StorageSettings(**(vars(SMALL) | changes))
 
 
 def open_memory(directory: Path, partitions: int) -> Engine:
     return MemoryEngine(partitions=partitions)
 
 
-ENGINES: dict[str, Callable[[Path, int], Engine]] = {"memory": open_memory}
+def open_lmdb(directory: Path, partitions: int) -> LmdbEngine:
+    return LmdbEngine(directory, Disk(), SMALL, partitions=partitions)
+
+
+def open_moving(directory: Path, partitions: int) -> LmdbEngine:
+    """One that moves every record to LMDB as soon as it can."""
+    return LmdbEngine(directory, Disk(), settings(checkpoint_fill=0.0), partitions=partitions)
+
+
+ENGINES: dict[str, Callable[[Path, int], Engine]] = {"memory": open_memory, "lmdb": open_lmdb, "lmdb-moving": open_moving}
+
+
+def turn(engine: Engine) -> None:
+    """The end of a pass, and a tick of the maintenance with its jobs done."""
+    engine.flush()
+    tick(engine)
+
+
+def tick(engine: Engine) -> None:
+    if isinstance(engine, LmdbEngine):
+        for job in engine.tick():
+            job()
+
+
+def settle(engine: LmdbEngine) -> None:
+    """Ticks until nothing more is to be moved to LMDB."""
+    for _ in range(100_000):
+        tick(engine)
+        if not engine.checkpoints.under_way and not engine.wants_checkpoint:
+            return
+        if not engine.checkpoints.under_way and engine.statistics()["buffer_records"] == 0:
+            return
+        wait_for_something(engine)
+    raise AssertionError("checkpoints did not come to an end")
+
+
+def wait_for_something(engine: LmdbEngine) -> None:
+    """Until what the checkpoint under way waits for has happened: the helper's answer, or a sync of the log."""
+    checkpoints, process = engine.checkpoints, engine.checkpoints.mover._process
+    if checkpoints._asked and process is not None and process.stdout is not None:
+        descriptor = process.stdout.fileno()
+    elif checkpoints.under_way and engine.durable < checkpoints._position and engine.sync_fileno() is not None:
+        descriptor = engine.sync_fileno()
+    else:
+        return
+    assert select.select([descriptor], [], [], WAIT_SECONDS_MAX)[0], "neither the helper process nor the disk has answered"
+    if descriptor == engine.sync_fileno():
+        engine.sync_done()

@@ -10,7 +10,7 @@ import pytest
 
 from dynamo_fast.storage.engine import Engine
 from dynamo_fast.storage.schema import encode_record
-from tests.storage.engines import ENGINES
+from tests.storage.engines import ENGINES, turn
 from tests.storage.records import HIGHEST, LOWEST, forest_of, hash_of, record, roots, store_key
 
 PARTITIONS = 64
@@ -27,7 +27,7 @@ def test_what_was_put_is_found_at_once(engine: Engine) -> None:
     assert engine.get(store_key(1)) is None
     engine.put(store_key(1), record(1, 1))
     assert engine.get(store_key(1)) == record(1, 1)
-    engine.flush()
+    turn(engine)
     assert engine.get(store_key(1)) == record(1, 1)
     assert engine.get(store_key(2)) is None
 
@@ -37,14 +37,14 @@ def test_the_newest_record_wins_whatever_the_sizes(engine: Engine) -> None:
         engine.put(store_key(3), record(3, version, value_bytes))
         assert engine.get(store_key(3)) == record(3, version, value_bytes)
         if version % 3 == 0:
-            engine.flush()
+            turn(engine)
 
 
 @pytest.mark.parametrize(("key_bytes", "bucket_bytes"), [(1, 0), (4096, 64)])
 def test_the_longest_and_shortest_names(engine: Engine, key_bytes: int, bucket_bytes: int) -> None:
     stored = encode_record(b"k" * key_bytes, b"", b"b" * bucket_bytes, hash=5)
     engine.put(store_key(4), stored)
-    engine.flush()
+    turn(engine)
     assert engine.get(store_key(4)) == stored
 
 
@@ -57,7 +57,7 @@ def test_many_keys_against_a_dictionary(engine: Engine) -> None:
         engine.put(key, stored, hash_of(model.get(key)))
         model[key] = stored
         if step % 97 == 0:
-            engine.flush()
+            turn(engine)
     assert all(engine.get(key) == stored for key, stored in model.items())
     assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
     assert engine.scan(LOWEST, HIGHEST, 10_000) == sorted(model.items())
@@ -80,7 +80,7 @@ def test_a_scan_is_cut_by_its_bounds_and_its_limit(engine: Engine) -> None:
 
 def test_a_store_is_durable_after_a_sync(engine: Engine, wait_for_sync: Callable[[Engine], None]) -> None:
     engine.put(store_key(6), record(6, 1))
-    engine.flush()
+    turn(engine)
     written = engine.position
     assert written > 0
     engine.sync()
@@ -103,7 +103,7 @@ def test_what_is_no_record_is_refused(engine: Engine) -> None:
 def test_statistics_count_puts(engine: Engine) -> None:
     for number in range(10):
         engine.put(store_key(number), record(number, 0))
-    engine.flush()
+    turn(engine)
     assert engine.statistics()["puts"] == 10
     assert engine.statistics()["read_only"] is None
     assert engine.read_only is None

@@ -1,0 +1,14 @@
+from collections.abc import Iterator
+from mmap import mmap
+from struct import Struct
+from typing import Self, final
+
+from dynamo_fast.storage.tables import Tables
+
+MOVED_ROW: Struct
+
+@final
+class Checkpointer:
+    def __new__(cls, tables: Tables, region: mmap | memoryview, partitions: int, transaction_bytes: int) -> Self: ...
+    def move(self, range_index: int, position: int, stretches: bytes) -> Iterator[tuple[int, int]]: ...
+    def moved_row(self, range_index: int) -> list[int]: ...

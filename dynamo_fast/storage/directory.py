@@ -1,0 +1,99 @@
+"""The files around log and LMDB: whose format this is, who uses it, how it was left, and what it has lost.
+
+    storage.json   format number, number of partitions, and the kernel's boot id at the last start
+    storage.lock   locked while a process has the engine open
+    clean          exists from a clean close to the next open
+    suspect.json   partitions that have lost records, until somebody has synced them from elsewhere
+    log/ lmdb/     the records
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from dynamo_fast.disk import Disk
+from dynamo_fast.storage.engine import StorageError
+
+FORMAT = 1  # raised when a version of this package could not read the directory any more
+
+
+class StorageDirectory:
+    """Opened, checked and locked; StorageError, in one sentence, when it is not ours to use. `close` unlocks."""
+
+    def __init__(self, path: Path, disk: Disk, partitions: int) -> None:
+        self.path, self.disk = path, disk
+        self.log, self.lmdb = path / "log", path / "lmdb"
+        for directory in (path, self.log, self.lmdb):
+            disk.make_directory(directory)
+        try:
+            self._lock = disk.lock(path / "storage.lock")
+        except BlockingIOError:
+            raise StorageError(f"{path} is in use by another process: stop that one first") from None
+        try:
+            self._enter(partitions)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _enter(self, partitions: int) -> None:
+        description = self._describe()
+        if description is None and self.disk.list(self.log):
+            raise StorageError(f"{self.path} has a log but no storage.json: it was not made by this program, or has lost files")
+        self.first_start = description is None
+        known = description or {"format": FORMAT, "partitions": partitions}
+        if known.get("format") != FORMAT:
+            raise StorageError(
+                f"{self.path} has storage format {known.get('format')}, this version reads format {FORMAT}: use the version that wrote it"
+            )
+        if known.get("partitions") != partitions:
+            raise StorageError(f"{self.path} was made for {known.get('partitions')} partitions, not {partitions}: they never change")
+        boot_id = self.disk.boot_id()
+        clean = self.disk.exists(self.path / "clean")
+        self.unclean = not self.first_start and not clean
+        self.same_boot = not self.first_start and boot_id != "" and known.get("boot_id") == boot_id
+        if known.get("boot_id") != boot_id:
+            try:
+                self._write("storage.json", known | {"boot_id": boot_id})
+            except OSError:
+                if self.first_start:
+                    raise
+                # A full disk keeps the old id, and the next start believes in a power cut that was none: safe.
+        if clean:
+            self.disk.remove(self.path / "clean")
+            self.disk.sync_directory(self.path)
+        self.suspects = self._read_suspects()
+
+    def _describe(self) -> dict[str, object] | None:
+        if not self.disk.exists(self.path / "storage.json"):
+            return None
+        try:
+            found = json.loads(self.disk.read(self.path / "storage.json"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise StorageError(f"{self.path / 'storage.json'} is damaged: wanted a JSON object with format and partitions")
+        return found
+
+    def _read_suspects(self) -> frozenset[int]:
+        if not self.disk.exists(self.path / "suspect.json"):
+            return frozenset()
+        return frozenset(int(partition) for partition in json.loads(self.disk.read(self.path / "suspect.json")))
+
+    def set_suspects(self, partitions: Iterable[int]) -> None:
+        """Remembers which partitions have lost records, instead of what was remembered; on disk when this returns."""
+        wanted = frozenset(partitions)
+        if wanted != self.suspects:
+            self._write("suspect.json", sorted(wanted))
+            self.suspects = wanted
+
+    def mark_clean(self) -> None:
+        """Everything is written and synced."""
+        self.disk.replace(self.path / "clean", b"")
+
+    def _write(self, name: str, content: object) -> None:
+        self.disk.replace(self.path / name, json.dumps(content).encode() + b"\n")
+
+    def close(self) -> None:
+        self._lock.close()

@@ -1,0 +1,42 @@
+"""The engine with a disk."""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from dynamo_fast.core.histogram cimport Histogram
+from dynamo_fast.storage.engine cimport Engine, RecordView
+from dynamo_fast.storage.log cimport Log
+from dynamo_fast.storage.write_buffer cimport WriteBuffer
+
+
+cdef class LmdbEngine(Engine):
+    cdef readonly object settings
+    cdef readonly object recovery       # RecoveryReport
+    cdef WriteBuffer buffer
+    cdef Log log
+    cdef object disk
+    cdef object directory               # StorageDirectory
+    cdef object tables
+    cdef object transaction             # the read transaction, renewed when the helper has committed
+    cdef object get_record              # its get
+    cdef object held                    # the memoryview behind the last view of a record in LMDB
+    cdef bint tables_empty              # LMDB holds no record: it need not be asked
+    cdef object clock_ns
+    cdef object waker                   # a trio.Event to set at the next write, None when the maintenance is awake
+    cdef readonly object checkpoints    # Checkpoints: which range goes to LMDB, and how far it is
+    cdef object refusal                 # why writes are refused, None while they are taken
+    cdef int sync_failure               # errno of the fdatasync that failed
+    cdef readonly set rot_partitions    # with records that were unreadable, in the log or in LMDB
+    cdef bint rot_unsaved
+    cdef readonly Histogram pass_ns     # what end_pass took
+    cdef readonly Histogram tick_ns     # what tick took of the loop
+    cdef int64_t next_sync_ns
+    cdef int64_t not_before_ns          # when what the disk has refused is tried again
+    cdef uint64_t puts
+    cdef uint64_t finds_in_tables
+    cdef uint64_t rot_found
+    cdef uint64_t buffer_soft, buffer_hard, log_soft, log_hard      # bytes
+
+    cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1
+    cdef int rot(self, const uint8_t *store_key) except -1
+    cdef int refuse(self, object error) except -1
+    cdef uint64_t log_bytes(self) noexcept

@@ -1,0 +1,409 @@
+# cython: wraparound=True
+"""The engine with a disk: log first, then the write buffer, and ranges of it moved to LMDB by a helper process.
+
+A store goes into the log's batch and the buffer; the end of the pass writes the batch. A find looks into the buffer,
+then into LMDB. Nothing here waits but the opening and the closing: what may wait happens in `maintenance`, which calls
+`tick` every few milliseconds, in threads, and in the helper.
+
+When the disk is full or fails, writes are refused and reads go on. What was in the batch stays there and is written
+first when the disk takes writes again, so that the log never lacks a record that readers may have seen.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from libc.stdint cimport int64_t
+
+from dynamo_fast.core.bytes cimport load_u64, store_u64
+from dynamo_fast.core.histogram cimport Histogram
+from dynamo_fast.core.merkle cimport Forest
+from dynamo_fast.storage.arena cimport Slot
+from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, FIND_ROT, ROOM_NONE, ROOM_PLENTY, ROOM_SOFT, Engine, ReplayVisitor
+from dynamo_fast.storage.recovery cimport Replay
+from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_check, record_view
+from dynamo_fast.storage.write_buffer cimport RANGES, Generation, WriteBuffer, record_of
+
+import os
+from functools import partial
+from pathlib import Path
+
+import lmdb
+import trio
+
+from dynamo_fast.disk import Disk
+from dynamo_fast.storage.checkpoint import MOVED_ROW
+from dynamo_fast.storage.checkpoints import Checkpoints
+from dynamo_fast.storage.directory import StorageDirectory
+from dynamo_fast.storage.engine import ReadOnlyError, StorageError
+from dynamo_fast.storage.log import Log as LogClass, segment_number
+from dynamo_fast.storage.maintenance import maintain
+from dynamo_fast.storage.merging import merge_scans
+from dynamo_fast.storage.mover import Mover
+from dynamo_fast.storage.report import RecoveryReport
+from dynamo_fast.storage.settings import StorageSettings
+from dynamo_fast.storage.tables import open_tables
+from dynamo_fast.storage.write_buffer import BufferFull
+
+LEAVES = 256  # of a partition's Merkle tree
+RETRY_NS = 500_000_000  # between attempts at what the disk has refused
+TRIM_CHUNKS = 4  # whose pages go back to the system with one tick, when nothing is being moved
+
+
+@cython.final
+cdef class LmdbEngine(Engine):
+    """`LmdbEngine(directory, disk, settings, partitions=1024, visitor=None)`: opens or makes the store, and recovers it.
+
+    Waits for the disk, seconds after a crash. StorageError when the directory cannot be used, OSError and lmdb.Error
+    when the disk gives it back damaged beyond reading. `recovery` tells what was found.
+    """
+
+    def __cinit__(self, directory: Path, disk: Disk, settings: StorageSettings, *, partitions: int = 1024,
+                  ReplayVisitor visitor = None):
+        self.settings = settings
+        self.disk = disk
+        self.clock_ns = disk.clock_ns
+        self.forest = Forest(partitions, LEAVES)
+        self.pass_ns = Histogram()
+        self.tick_ns = Histogram()
+        self.buffer_hard = settings.write_buffer_bytes_max
+        self.buffer_soft = int(settings.write_buffer_bytes_max * settings.soft_fill)
+        self.log_hard = settings.log_bytes_max
+        self.log_soft = int(settings.log_bytes_max * settings.soft_fill)
+        self.directory = StorageDirectory(directory, disk, partitions)
+        try:
+            self.open(visitor)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def open(self, ReplayVisitor visitor) -> None:
+        """Reads LMDB's state and the log; see the class."""
+        began = self.clock_ns()
+        place = self.directory
+        # A helper of the process before may still be in a transaction: what it commits must be seen here.
+        self.disk.lock(place.lmdb / "helper.lock", wait=True).close()
+        self.tables = open_tables(place.lmdb, self.settings.lmdb_map_bytes)
+        self.renew()
+        moved = self.load_tables()
+        self.buffer = WriteBuffer(self.settings.write_buffer_bytes_max)
+        cdef Replay replay = Replay(self.disk, self.buffer, self.forest, moved, visitor)
+        number = max((segment_number(name) or 0 for name in self.disk.list(place.log)), default=0)
+        replay.run(place.log, place.same_boot, self.settings.replay_visit_bytes)
+        self.rot_partitions = set(place.suspects | replay.rot_partitions)
+        if replay.rot_records:
+            self.mend_base_hashes()
+        place.set_suspects(self.rot_partitions)
+        # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
+        end = max(replay.end or 0, *moved)
+        self.log = LogClass(self.disk, place.log, self.settings.log_segment_bytes, replay.segments, end, min(replay.durable, end), number)
+        region = self.buffer.region
+        self.checkpoints = Checkpoints(Mover(place.lmdb, self.settings.lmdb_map_bytes, region.fd,
+                                             region.chunks_max * region.chunk_bytes, self.forest.partitions))
+        self.recovery = RecoveryReport(
+            records=replay.records, skipped=replay.skipped, log_bytes=replay.log_bytes, torn_bytes=replay.torn_bytes,
+            rot_records=replay.rot_records, rot_partitions=frozenset(self.rot_partitions), unclean=place.unclean,
+            same_boot=place.same_boot, seconds=(self.clock_ns() - began) / 1e9)
+        try:
+            self.log.prepare()
+        except OSError as error:
+            self.refuse(error)
+
+    def load_tables(self) -> list:
+        """LMDB's leaves into the forest; the log positions up to which its 256 granules are moved."""
+        with self.transaction.cursor(self.tables.leaves) as cursor:
+            for partition, leaves in cursor:
+                self.forest.load(int.from_bytes(partition, "big"), bytes(leaves))
+        moved = []
+        for range_index in range(RANGES):
+            row = self.transaction.get(bytes([range_index]), db=self.tables.moved)
+            moved += [0] * 16 if row is None else MOVED_ROW.unpack(row)
+        return moved
+
+    def mend_base_hashes(self) -> None:
+        """After rot a record in the log may name a predecessor that nobody has: what LMDB holds is the truth."""
+        cdef RecordView view
+        cdef uint64_t true_hash
+        cdef Slot *slot
+        start = bytes(STORE_KEY_BYTES)
+        while page := self.buffer.scan(start, b"\xff" * STORE_KEY_BYTES, 1000):
+            for store_key, _ in page:
+                slot = self.buffer.find_active(<const uint8_t *><const char *>store_key)
+                true_hash = view.hash if self.find_in_tables(slot.store_key, &view) == FIND_RECORD else 0
+                self.forest.update(self.forest.partition_of(slot.store_key), self.forest.leaf_of(slot.store_key), true_hash, slot.base_hash)
+                slot.base_hash = true_hash
+            start = (int.from_bytes(page[-1][0], "big") + 1).to_bytes(STORE_KEY_BYTES, "big")
+
+    cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
+        cdef Slot *slot = self.buffer.find(store_key)
+        if slot == NULL:
+            return FIND_NOTHING if self.tables_empty else self.find_in_tables(store_key, view)
+        record_view(record_of(slot), slot.n, view)
+        return FIND_RECORD
+
+    cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1:
+        self.finds_in_tables += 1
+        cdef RecordView found
+        try:
+            record = self.get_record(PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES))
+        except lmdb.Error:      # a page that cannot be read
+            self.rot(store_key)
+            return FIND_ROT
+        if record is None:
+            return FIND_NOTHING
+        if record_check(<const uint8_t *>PyMemoryView_GET_BUFFER(record).buf, PyMemoryView_GET_BUFFER(record).len, &found) < 0:
+            self.rot(store_key)
+            return FIND_ROT
+        self.held = record
+        view[0] = found
+        return FIND_RECORD
+
+    cdef int rot(self, const uint8_t *store_key) except -1:
+        self.rot_found += 1
+        partition = self.forest.partition_of(store_key)
+        if partition not in self.rot_partitions:
+            self.rot_partitions.add(partition)
+            self.rot_unsaved = True
+        return 0
+
+    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1:
+        if self.refusal is not None:
+            raise ReadOnlyError(self.refusal)
+        self.log.reserve(n)
+        try:
+            self.buffer.store(store_key, record, n, old_hash, self.log.position())
+        except BufferFull as error:
+            raise StorageError(f"{error}; LMDB is too far behind") from error
+        self.log.append(store_key, record, n, old_hash)
+        self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, load_u64(record + 32))
+        self.puts += 1
+        return 0
+
+    cdef int end_pass(self) except -1:
+        if self.log.batch_n == 0:
+            return 0
+        cdef int64_t began = self.clock_ns()
+        try:
+            self.log.write()
+        except OSError as error:
+            self.refuse(error)
+            raise ReadOnlyError(self.refusal) from error
+        if self.waker is not None:
+            self.waker.set()
+            self.waker = None
+        self.pass_ns.record(<int64_t>self.clock_ns() - began)
+        return 0
+
+    cdef int refuse(self, object error) except -1:
+        """Writes are refused from now on, until `retry` succeeds."""
+        reason = error.strerror or str(error)
+        self.refusal = f"the log cannot be written ({reason}): writes are refused until the disk takes them again"
+        return 0
+
+    def retry(self) -> None:
+        """Writes what could not be written; writes are taken again when that succeeds. From a tick."""
+        if self.refusal is None or self.sync_failure:
+            return
+        try:
+            if self.log.file is None and self.log.prepared is None:
+                self.log.prepare()
+            self.log.write()
+        except OSError as error:
+            self.refuse(error)
+        else:
+            self.refusal = None
+
+    cdef uint64_t log_position(self) noexcept:
+        return self.log.position()
+
+    cdef uint64_t durable_position(self) noexcept:
+        return self.log.commit.durable()
+
+    cdef int request_sync(self) except -1:
+        self.log.commit.request()
+        self.check_sync()
+        return 0
+
+    def check_sync(self) -> None:
+        """After a failed fdatasync nobody knows what is on disk; the kernel forgets, so asking again would lie."""
+        cdef int code = self.log.commit.failure()
+        if code and not self.sync_failure:
+            self.sync_failure = code
+            self.refusal = f"an fdatasync of the log failed ({os.strerror(code)}): this process must be restarted"
+
+    cdef uint64_t log_bytes(self) noexcept:
+        return self.log.written_to - self.log.oldest
+
+    cdef int room(self) noexcept:
+        cdef uint64_t taken = self.buffer.region.chunks_taken * self.buffer.region.chunk_bytes
+        cdef uint64_t logged = self.log_bytes()
+        if taken >= self.buffer_hard or logged >= self.log_hard or self.refusal is not None:
+            return ROOM_NONE
+        return ROOM_SOFT if taken >= self.buffer_soft or logged >= self.log_soft else ROOM_PLENTY
+
+    @property
+    def read_only(self) -> str | None:
+        return self.refusal
+
+    @property
+    def failed_fsync(self) -> bool:
+        self.check_sync()
+        return self.sync_failure != 0
+
+    def sync_fileno(self) -> int | None:
+        return self.log.commit.fileno()
+
+    def sync_done(self) -> None:
+        self.log.commit.done()
+        self.check_sync()
+
+    def renew(self) -> None:
+        """Reads see what the helper has committed."""
+        if self.transaction is not None:
+            self.held = None
+            self.transaction.abort()
+        self.transaction = self.tables.environment.begin(db=self.tables.records, buffers=True)
+        self.get_record = self.transaction.get
+        self.tables_empty = self.transaction.stat(self.tables.records)["entries"] == 0
+
+    def freeze_oldest(self) -> tuple:
+        """The range whose records have waited longest gets frozen: (range, log position that covers it); none: (None, 0)."""
+        cdef Generation generation
+        cdef unsigned int r
+        oldest = None
+        for r in range(RANGES):
+            generation = self.buffer.active_of(r)
+            if generation.records and (oldest is None or generation.first_position < self.buffer.active_of(oldest).first_position):
+                oldest = r
+        if oldest is None:
+            return None, 0
+        self.buffer.freeze(oldest)
+        return oldest, self.log.position()
+
+    def stretches_of(self, range_index: int) -> bytes:
+        """Where the range's frozen records lie."""
+        return self.buffer.frozen_of(range_index).stretches()
+
+    def drop_frozen(self, range_index: int) -> list:
+        """The range's frozen records are in LMDB: their memory is free. The jobs that delete the log's oldest segments."""
+        self.renew()
+        self.buffer.drop_frozen(range_index)
+        paths = self.log.forget_before(self.buffer.oldest_position(self.log.position()))
+        return [partial(self.log.remove, paths)] if paths else []
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether log or buffer are so full that a range should go to LMDB."""
+        cdef uint64_t taken = self.buffer.region.chunks_taken * self.buffer.region.chunk_bytes
+        return taken > self.buffer_hard * self.settings.checkpoint_fill or self.log_bytes() > self.log_hard * self.settings.checkpoint_fill
+
+    def tick(self) -> list:
+        """What is due and does not wait; the jobs that do, which the caller runs in a thread and tells `postpone` when they fail."""
+        cdef int64_t began = self.clock_ns()
+        self.check_sync()
+        jobs = self.checkpoints.step(self, began)
+        if self.log.written_to > self.log.commit.durable() and began >= self.next_sync_ns:
+            self.next_sync_ns = began + <int64_t>(self.settings.sync_seconds * 1e9)
+            self.log.commit.request()
+        if began >= self.not_before_ns:
+            if self.refusal is not None:
+                self.not_before_ns = began + RETRY_NS
+                self.retry()
+            elif self.log.wants_segment:
+                jobs.append(self.log.prepare)
+            if self.rot_unsaved:
+                self.rot_unsaved = False
+                jobs.append(partial(self.directory.set_suspects, frozenset(self.rot_partitions)))
+        if not self.checkpoints.under_way:
+            self.buffer.region.trim(TRIM_CHUNKS)
+        self.tick_ns.record(<int64_t>self.clock_ns() - began)
+        return jobs
+
+    def postpone(self, error: OSError) -> None:
+        """A job of a tick failed: what is still wanted is offered again after a while."""
+        self.not_before_ns = <int64_t>self.clock_ns() + RETRY_NS
+        self.rot_unsaved = frozenset(self.rot_partitions) != self.directory.suspects
+
+    @property
+    def resting(self) -> bool:
+        """Whether ticks have nothing to do until the next write."""
+        return (self.log.commit.durable() == self.log.position() and not self.checkpoints.under_way and not self.wants_checkpoint
+                and self.refusal is None and not self.log.wants_segment and not self.rot_unsaved
+                and not self.buffer.region.chunks_dirty)
+
+    async def wait_for_write(self) -> None:
+        """Returns after the end of the next pass that wrote something."""
+        self.waker = trio.Event()
+        await self.waker.wait()
+
+    def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
+        return merge_scans(self.buffer.scan(start, end, limit), self.transaction, start, end, limit, self.rotten)
+
+    def rotten(self, bytes store_key not None) -> None:
+        """The record in LMDB under a store key cannot be read."""
+        self.rot(<const uint8_t *><const char *>store_key)
+
+    def forgive(self, partition: int) -> None:
+        """What the partition had lost has been fetched from elsewhere."""
+        if partition in self.rot_partitions:
+            self.rot_partitions.remove(partition)
+            self.rot_unsaved = True
+
+    def statistics(self) -> dict:
+        cdef WriteBuffer buffer = self.buffer
+        checkpoints = self.checkpoints
+        return {
+            "engine": "lmdb",
+            "puts": self.puts,
+            "finds_in_lmdb": self.finds_in_tables,
+            "log_bytes": self.log_bytes(),
+            "log_bytes_left": max(0, <int64_t>(self.log_hard - self.log_bytes())),
+            "log_unsynced_bytes": self.log.position() - self.log.commit.durable(),
+            "log_syncs": self.log.commit.syncs,
+            "buffer_records": buffer.records,
+            "buffer_bytes": buffer.memory_bytes,
+            "buffer_bytes_max": self.buffer_hard,
+            "checkpoints": checkpoints.done,
+            "records_moved": checkpoints.records_moved,
+            "bytes_moved": checkpoints.bytes_moved,
+            "helper_cpu_seconds": checkpoints.helper_cpu_ns / 1e9,
+            "helper_pid": checkpoints.mover.pid,
+            "checkpoint_trouble": checkpoints.trouble,
+            "pass_ns": self.pass_ns.as_dict(),
+            "tick_ns": self.tick_ns.as_dict(),
+            "rot_found": self.rot_found,
+            "rot_partitions": len(self.rot_partitions),
+            "read_only": self.refusal,
+        }
+
+    async def run(self, offload: object) -> None:
+        await maintain(self, offload)
+
+    def close(self) -> None:
+        """Syncs the log and leaves the mark of a clean end, unless the disk refuses."""
+        if self.log is None:
+            return
+        self.checkpoints.close()
+        clean = self.refusal is None
+        try:
+            self.log.write()
+            self.log.sync_all()
+        except OSError:
+            clean = False
+        self.log.close()
+        self.log = None
+        if clean:
+            try:
+                self.directory.mark_clean()
+            except OSError:
+                pass    # the next start looks harder than it would have to
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Gives back what an engine holds that is not, or no more, open."""
+        self.get_record = self.held = None
+        if self.transaction is not None:
+            self.transaction.abort()
+        if self.tables is not None:
+            self.tables.environment.close()
+        self.transaction = self.tables = None
+        self.directory.close()

@@ -1,0 +1,30 @@
+"""Replay of the log; nothing for other modules but the class itself."""
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from dynamo_fast.core.merkle cimport Forest
+from dynamo_fast.storage.engine cimport ReplayVisitor
+from dynamo_fast.storage.write_buffer cimport WriteBuffer
+
+
+cdef class Replay:
+    cdef object disk
+    cdef WriteBuffer buffer
+    cdef Forest forest
+    cdef uint64_t moved_to[256]         # by the first byte of a store key: older records are in LMDB
+    cdef ReplayVisitor visitor
+    cdef uint64_t visit_from            # position of the first record to show the visitor
+    cdef uint64_t horizon               # what is bad below here is rot, at or above it a torn tail
+    cdef readonly set rot_partitions
+    cdef readonly uint64_t records
+    cdef readonly uint64_t skipped
+    cdef readonly uint64_t rot_records
+    cdef readonly uint64_t log_bytes
+    cdef readonly uint64_t torn_bytes
+    cdef readonly list segments         # of Segment: those that are kept, oldest first
+    cdef readonly object end            # of the log, None when it is empty
+    cdef readonly uint64_t durable      # on disk for certain, by what the records say
+
+    cdef int apply(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash, uint64_t position) except -1
+    cdef int rot(self, const uint8_t *store_key) except -1
+    cdef tuple walk(self, bytes data, uint64_t start)

@@ -1,0 +1,25 @@
+"""What an engine found when it was opened, for the log line of the start and for the node's trust in its own data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """What recovery did. A partition in `rot_partitions` has lost records and must be synced from its other homes."""
+
+    records: int  # of the log, taken into the write buffer
+    skipped: int  # of the log, in LMDB already
+    log_bytes: int  # read
+    torn_bytes: int  # cut off the end: writes that no power cut had let reach the disk, and that nobody was told are durable
+    rot_records: int  # damaged below the durable position, or unreadable; one stands for each stretch without a readable header
+    rot_partitions: frozenset[int]  # theirs; all partitions when a header was unreadable
+    unclean: bool  # the last process did not close the engine
+    same_boot: bool  # the kernel has run ever since, so an unclean end cannot have lost what was written
+    seconds: float
+
+    @property
+    def tail_may_be_lost(self) -> bool:
+        """Whether writes that were acknowledged with DW=0 may be gone."""
+        return self.unclean and not self.same_boot

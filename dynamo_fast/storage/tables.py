@@ -1,0 +1,52 @@
+"""The tables in LMDB, as the node reads them and the helper process writes them.
+
+    records   store key (24 bytes) -> record
+    leaves    partition (u32, big-endian) -> 256 u64: the leaves of the Merkle tree of what `records` holds
+    moved     range (u8, the top 4 bits of a store key) -> 16 u64: for each value of the 4 bits after, the log position
+              below which all records are in `records`
+
+Every transaction writes all three, so each describes the others exactly, whenever the power fails.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+
+GRANULES = 16  # of a range: what a transaction of the helper moves is some of them
+MOVED_ROW_BYTES = 8 * GRANULES
+
+
+class Tables(NamedTuple):
+    """An open LMDB environment. Only one may be open in a process, and it must not cross a fork."""
+
+    environment: lmdb.Environment
+    records: lmdb._Database
+    leaves: lmdb._Database
+    moved: lmdb._Database
+
+
+def open_tables(path: Path, map_bytes: int) -> Tables:
+    """Opens the tables, and makes them where there are none. lmdb.Error when they cannot be read or made."""
+    # LMDB 1.0 would write a new format, and be bound by other limits: the old engine, where py-lmdb carries both.
+    engine: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
+    environment = lmdb.open(
+        str(path),
+        map_size=map_bytes,
+        subdir=True,
+        max_dbs=3,
+        max_readers=64,
+        max_spare_txns=1,
+        readahead=False,
+        meminit=False,
+        **engine,
+    )
+    try:
+        environment.reader_check()  # a killed reader would keep old pages for ever
+        # Makes the tables that are missing; where none is, nothing is written, so that a full disk can still be read.
+        return Tables(environment, *(environment.open_db(name) for name in (b"records", b"leaves", b"moved")))
+    except BaseException:
+        environment.close()
+        raise
