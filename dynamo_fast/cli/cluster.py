@@ -91,7 +91,8 @@ def bucket_set(arguments: Mapping[str, Any], name: str, reconcile: str) -> None:
                               reconcile="last-write-wins" if reconcile == "last-write-wins" else "siblings")  # fmt: skip
 
     async def work(db: Client) -> None:
-        await db.cluster.set_bucket(argument_bytes(name), settings)
+        if not await db.cluster.set_bucket(argument_bytes(name), settings):
+            click.echo("dynamo-fast: set; some node has not heard of it yet", err=True)
         if arguments["as_json"]:
             print_json(bucket_document(BucketEntry(name=argument_bytes(name), settings=settings)))
 

@@ -173,8 +173,8 @@ class Cluster:
     def buckets(self, deadline_s: float | None = None) -> BucketListReply:
         return self.loop.call(self.loop.db.cluster.buckets, deadline_s)
 
-    def set_bucket(self, name: str | bytes, settings: BucketSettings, deadline_s: float | None = None) -> None:
-        self.loop.call(self.loop.db.cluster.set_bucket, name, settings, deadline_s)
+    def set_bucket(self, name: str | bytes, settings: BucketSettings, deadline_s: float | None = None) -> bool:
+        return self.loop.call(self.loop.db.cluster.set_bucket, name, settings, deadline_s)
 
 
 class Client(Bucket):

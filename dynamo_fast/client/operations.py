@@ -7,9 +7,11 @@ from typing import TypeVar
 import trio
 
 from dynamo_fast.client.errors import DynamoError, NotApplied, Unknown
+from dynamo_fast.client.pool import Node
 from dynamo_fast.client.routing import Router
 from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.wire.control_messages import (
+    BucketEntry,
     BucketListReply,
     BucketListRequest,
     BucketSetReply,
@@ -24,6 +26,7 @@ from dynamo_fast.wire.control_messages import (
 )
 
 T = TypeVar("T", bound=Reply)
+GOSSIP_WAIT_S, GOSSIP_POLL_S = 5.0, 0.05
 
 
 class Cluster:
@@ -60,10 +63,26 @@ class Cluster:
         """Every bucket with settings of its own, and the cluster's defaults."""
         return await self._any(BucketListRequest(), BucketListReply, deadline_s)
 
-    async def set_bucket(self, name: str | bytes, settings: BucketSettings, deadline_s: float | None = None) -> None:
-        """Gives a bucket these settings as a whole. They reach every node by gossip, within seconds."""
-        encoded = name.encode() if isinstance(name, str) else name
-        await self._any(BucketSetRequest(name=encoded, settings=settings), BucketSetReply, deadline_s)
+    async def set_bucket(self, name: str | bytes, settings: BucketSettings, deadline_s: float | None = None) -> bool:
+        """Gives a bucket these settings as a whole. They travel by gossip, for about a second.
+
+        Returns when every node that answers has them: True; or GOSSIP_WAIT_S later: False, they are set, and some node still lags.
+        """
+        entry = BucketEntry(name=name.encode() if isinstance(name, str) else name, settings=settings)
+        await self._any(BucketSetRequest(name=entry.name, settings=settings), BucketSetReply, deadline_s)
+        with trio.move_on_after(GOSSIP_WAIT_S):
+            for node in self._router.members():
+                while not await self._has_bucket(node, entry, deadline_s):
+                    await trio.sleep(GOSSIP_POLL_S)
+            return True
+        return False
+
+    async def _has_bucket(self, node: Node, entry: BucketEntry, deadline_s: float | None) -> bool:
+        """Whether the node has the bucket so; a node that does not answer is not waited for."""
+        try:
+            return entry in _expect(BucketListReply, await self._router.control(node, BucketListRequest(), deadline_s)).buckets
+        except DynamoError:
+            return True
 
     async def _status_of(self, address: str, deadline_s: float | None) -> StatusReply | DynamoError:
         node = next((node for node in self._router.members() if node.address == address), None)
