@@ -8,6 +8,7 @@ which prints the addresses for `dynamo-fast bench` and runs until Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -79,10 +80,12 @@ def main() -> None:
         name, _, text = assignment.partition("=")
         section, _, key = name.partition(".")
         settings.setdefault(section, {})[key] = int(text) if text.lstrip("-").isdigit() else text
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # so that the nodes are stopped then as well
     with tempfile.TemporaryDirectory() as scratch, BenchCluster(given.data or Path(scratch), given.nodes, settings) as cluster:
         addresses = " ".join(f"{host}:{port}" for host, port in cluster.servers)
         print(f"ready: dynamo-fast bench {addresses}", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 if __name__ == "__main__":

@@ -61,12 +61,16 @@ def bench(servers: tuple[str, ...], protocol: str, connections: int, depth: int,
           value_bytes: tuple[int, int], zipf: float | None, rate: float | None, seconds: float, operations: int, warmup: float,
           filling: bool, verifying: bool, r: int | None, w: int | None, dw: int | None, strict: bool | None, deadline_ms: int,
           bucket: str, route: str, wait_replicas: int, seed: int, as_json: bool) -> None:
-    """Load SERVERS (host:port ..., all taking part alike) and report throughput, latency and what went wrong.
+    """Load SERVERS (host:port ...) and report throughput, latency and what went wrong.
+
+    Of a cluster of ours any live node is enough: its members are learned, and each key goes through its first home. With
+    --route any, and with redis, exactly the named servers are loaded, all alike.
 
     Puts carry the context held for their key, so a run that shows siblings has found a fault, and fails.
     """
     try:
-        addresses = [parse_address(server, PORTS[protocol]) for server in servers or ("127.0.0.1",)]
+        named = [name for argument in servers or ("127.0.0.1",) for name in argument.split(",")]
+        addresses = [parse_address(name, PORTS[protocol]) for name in named]
         workload = Workload(
             connections=connections, depth=depth, gets=gets, order="zipf" if zipf else "uniform", zipf_exponent=zipf or 0.99,
             rate_per_s=rate or 0.0, warmup_s=warmup, seconds=seconds, operations=operations, seed=seed,
@@ -81,6 +85,8 @@ def bench(servers: tuple[str, ...], protocol: str, connections: int, depth: int,
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     try:
+        if isinstance(target, DynamoTarget) and route == "home":
+            target.learn_members()
         reports = measure(target, keys, workload, filling=filling, verifying=verifying)
     except ValueError as error:
         raise click.UsageError(str(error)) from error

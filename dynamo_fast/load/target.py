@@ -113,12 +113,12 @@ class DynamoTarget(Target):
         decode_hello_reply(reply.body)
 
     def control(self, server: Address, request: Request) -> Reply:
-        """One control request on a connection of its own; raises OSError, ConnectionError with the node's words."""
+        """One control request on a connection of its own; raises OSError, which a refusal is too, with the node's words."""
         with socket.create_connection(server, timeout=CONNECT_TIMEOUT_S) as connection:
             self.greet(connection)
             reply = ask(connection, encode_frame(MessageType.CONTROL, encode(request), request_id=1))
         if reply.status != Status.OK:
-            raise ConnectionError(f"{server[0]}:{server[1]}: {reply.body.decode(errors='replace')}")
+            raise ConnectionError(reply.body.decode(errors="replace"))
         return decode_reply(reply.body)
 
     def statuses(self) -> list[StatusReply]:
@@ -126,12 +126,28 @@ class DynamoTarget(Target):
         replies = [self.control(server, StatusRequest()) for server in self.servers]
         return [reply for reply in replies if isinstance(reply, StatusReply)]
 
+    def placement(self) -> PlacementReply:
+        """As the first server that answers knows it; raises OSError when none does."""
+        failure: OSError | None = None
+        for server in self.servers:
+            try:
+                reply = self.control(server, PlacementRequest())
+            except OSError as error:
+                failure = OSError(error.errno, f"{server[0]}:{server[1]}: {error.strerror or error}")
+                continue
+            assert isinstance(reply, PlacementReply)
+            return reply
+        assert failure is not None
+        raise failure
+
+    def learn_members(self) -> None:
+        """From here on the servers are all members of the cluster, not only those that were named."""
+        self.servers = [parse_address(node.address, 0) for node in self.placement().nodes]
+
     def group_of(self, keys: KeySpace) -> bytes | None:
         if not self.by_home or len(self.servers) == 1:
             return None
-        placement = self.control(self.servers[0], PlacementRequest())
-        assert isinstance(placement, PlacementReply)
-        return first_homes(placement, self.servers, keys, self.bucket)
+        return first_homes(self.placement(), self.servers, keys, self.bucket)
 
 
 def ask(connection: socket.socket, frame: bytes) -> Frame:

@@ -65,14 +65,16 @@ def run(target: Target, keys: KeySpace, workload: Workload, progress: Callable[[
 
 def fill(target: Target, keys: KeySpace, workload: Workload, progress: Callable[[int], None] | None = None) -> Report:
     """Put every key once, as fast as the workload's connections allow."""
-    return run(target, keys, each_once(workload, gets=0.0), progress)
+    return run(target, keys, each_once(target, workload, gets=0.0), progress)
 
 
 def verify(target: Target, keys: KeySpace, workload: Workload, progress: Callable[[int], None] | None = None) -> Report:
     """Get every key once: siblings and values that are not the last ones written show in the report."""
-    return run(target, keys, each_once(workload, gets=1.0), progress)
+    return run(target, keys, each_once(target, workload, gets=1.0), progress)
 
 
-def each_once(workload: Workload, gets: float) -> Workload:
-    return replace(workload, order="once", gets=gets, depth=min(workload.depth, 16), rate_per_s=0.0, warmup_s=0.0,
+def each_once(target: Target, workload: Workload, gets: float) -> Workload:
+    # A server without a connection would keep the keys that go through it to itself.
+    connections = max(workload.connections, len(target.servers))
+    return replace(workload, connections=connections, order="once", gets=gets, depth=min(workload.depth, 16), rate_per_s=0.0, warmup_s=0.0,
                    seconds=0.0, operations=0)

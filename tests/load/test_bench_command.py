@@ -15,6 +15,7 @@ SHORT = ["--connections", "2", "--keys", "50", "--seconds", "0", "--operations",
 def test_a_node_is_loaded_and_reported_as_text() -> None:
     node = FakeNode()
     with FakeServer(node) as server:
+        node.members = [server.address]
         result = CliRunner().invoke(bench, ["{}:{}".format(*server.address), *SHORT, "--gets", "0.5", "--value-bytes", "1-9"])
     assert result.exit_code == 0, result.output
     for name, what in (("fill", "put latency ms"), ("run", "get latency ms"), ("verify", "requests/s (50 in")):
@@ -37,6 +38,7 @@ def test_a_run_with_siblings_fails_and_says_so() -> None:
     node = FakeNode()
     node.context = lambda key: b""  # type: ignore[method-assign]
     with FakeServer(node) as server:
+        node.members = [server.address]
         node.put = lambda put: node.versions.setdefault(put.key, []).append((1, put.value)) or b""  # type: ignore[func-returns-value, method-assign]
         result = CliRunner().invoke(bench, ["{}:{}".format(*server.address), *SHORT])
     assert result.exit_code == 1
@@ -54,8 +56,23 @@ def test_a_run_with_siblings_fails_and_says_so() -> None:
     (["127.0.0.1:1"], 1, "127.0.0.1:1: Connection refused"),
 ])
 def test_mistakes_are_named(given: list[str], code: int, words: str) -> None:
-    with FakeServer(FakeNode()) as server:
+    node = FakeNode()
+    with FakeServer(node) as server:
+        node.members = [server.address]
         own = [] if any(":" in word for word in given) else ["{}:{}".format(*server.address)]
         result = CliRunner().invoke(bench, [*own, "--no-fill", "--no-verify", *given])
     assert result.exit_code == code
     assert words in result.output
+
+
+def test_one_node_is_enough_to_load_them_all() -> None:
+    nodes = [FakeNode(number) for number in range(3)]
+    with FakeServer(nodes[0]) as one, FakeServer(nodes[1]) as two, FakeServer(nodes[2]) as three:
+        for node in nodes:
+            node.members = [one.address, two.address, three.address]
+        by_home = CliRunner().invoke(bench, ["127.0.0.1:1,{}:{}".format(*two.address), *SHORT, "--keys", "300"])
+        loaded = [len(node.versions) for node in nodes]
+        any_node = CliRunner().invoke(bench, ["{}:{}".format(*two.address), *SHORT, "--keys", "300", "--route", "any"])
+    assert by_home.exit_code == any_node.exit_code == 0, by_home.output + any_node.output
+    assert all(loaded)
+    assert sum(loaded) == len(nodes[1].versions) == 300
