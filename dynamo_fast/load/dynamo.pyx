@@ -26,7 +26,7 @@ cdef enum:
 
 @cython.final
 cdef class DynamoProtocol(Protocol):
-    """PUT and GET with the same options for every request.
+    """PUT and GET with the same options for every request; `seed` decides the put ids.
 
     `w`, `r` 0 and `dw`, `strict` None leave it to the bucket's defaults, as does a `deadline_ms` of 0. Raises ValueError
     for a bucket name of more than 64 bytes and OverflowError for counts outside 0..255.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from typing import ClassVar
@@ -102,7 +103,9 @@ class DynamoTarget(Target):
 
     def __init__(self, servers: Sequence[Address], *, by_home: bool = True, w: int = 0, dw: int | None = None, r: int = 0,
                  strict: bool | None = None, bucket: bytes = b"", deadline_ms: int = 0) -> None:
-        super().__init__(servers, DynamoProtocol(w=w, dw=dw, r=r, strict=strict, bucket=bucket, deadline_ms=deadline_ms))
+        # Put ids must not repeat between runs: a node would take a known id for the retry of a put that it has done.
+        put_id_seed = int.from_bytes(os.urandom(8), "little")
+        super().__init__(servers, DynamoProtocol(w=w, dw=dw, r=r, strict=strict, bucket=bucket, deadline_ms=deadline_ms, seed=put_id_seed))
         self.bucket = bucket
         self.by_home = by_home
 

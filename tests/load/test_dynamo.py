@@ -36,6 +36,14 @@ def test_what_is_written_is_read_back(value_bytes: tuple[int, int], fragment_byt
     assert len({put.put_id for put in node.puts}) == len(node.puts)
 
 
+def test_two_runs_share_no_put_id() -> None:
+    node = FakeNode()
+    with FakeServer(node) as server:
+        for _ in range(2):
+            assert fill(DynamoTarget([server.address]), KeySpace(100, 8, 8), SMALL).problems == []
+    assert len({put.put_id for put in node.puts}) == 200
+
+
 def test_options_travel_in_every_request() -> None:
     node = FakeNode()
     with FakeServer(node) as server:
