@@ -160,22 +160,30 @@ def run_node(config: Config) -> int:
     from dynamo_fast.node.node import serve_node
     from dynamo_fast.storage.engine import StorageError
 
+    started = False
+
+    def now_started(address: str) -> None:
+        nonlocal started
+        started = True
+
     async def main() -> Exception | None:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(on_signals, stop)
             try:
-                await serve_node(config, RealEnv(Disk()), stop)
+                await serve_node(config, RealEnv(Disk()), stop, now_started)
             except (DirectoryRefused, BirthRefused, PlacementError, HistoryError, StorageError, OSError) as error:
-                return error  # it never served: what goes wrong later comes as a group from the node's nursery
+                return error  # before it served, or when it had stopped; what goes wrong between comes as a group from its nursery
             finally:
                 nursery.cancel_scope.cancel()
         return None
 
     error = trio.run(main)
-    if error is not None:
+    if error is not None and not started:
         refuse(sentence_of(error, config))
-    return 0
+    if error is not None:
+        click.echo(f"dynamo-fast: {sentence_of(error, config)}", err=True)
+    return 0 if error is None else 1
 
 
 def sentence_of(error: Exception, config: Config) -> str:

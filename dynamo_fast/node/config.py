@@ -48,7 +48,7 @@ class NodeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ClusterSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    partitions: Annotated[int, number(1, 4096, "Q, a power of two, fixed when the cluster is born")] = 1024
+    partitions: Annotated[int, number(1, 65536, "Q, a power of two, fixed when the cluster is born")] = 1024
     replicas: Annotated[int, number(1, 16, "N, fixed when the cluster is born")] = 3
 
 

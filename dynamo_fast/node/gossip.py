@@ -57,6 +57,7 @@ class Gossip:
         roll = Roll(bootstrap, cluster.own) if bootstrap and cluster.view is None else None
         self._roll = roll if bootstrap and first_of(bootstrap) == cluster.address else None
         self._birth_lock = trio.Lock()
+        self._met: dict[str, bytes] = {}  # addresses that are not a member's own, and whom they led to
         self._said: dict[str, str] = {}  # the last failure logged per address, so that each is logged once
         self.rounds = self.exchanges = self.records_learned = 0
 
@@ -145,7 +146,7 @@ class Gossip:
         if self._seeds and (not self._peers.up or self.rounds % SEED_EVERY_ROUNDS == 0):
             view = self._cluster.view
             known = {member.address for member in view.members.values()} if view else set()
-            strangers = [one for one in await self._addresses(self._seeds) if one not in known]
+            strangers = [one for one in await self._addresses(self._seeds) if one not in known and self._met.get(one) not in self._peers.up]
             if strangers:
                 await self._try_address(self._env.choose(strangers))
 
@@ -160,6 +161,8 @@ class Gossip:
     async def _try_address(self, address: str) -> None:
         try:
             async with self._sessions.contact(address) as session:
+                if session.node_id is not None:
+                    self._met[address] = session.node_id
                 await self.exchange(session)
         except TROUBLE as error:
             self._say(address, str(error))

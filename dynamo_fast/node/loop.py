@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from dynamo_fast.env import Env
@@ -11,13 +13,28 @@ from dynamo_fast.node.config import Config
 from dynamo_fast.node.data_plane import DataPlane
 from dynamo_fast.node.interfaces import ControlFrame
 from dynamo_fast.storage.engine import Engine
+from dynamo_fast.storage.lmdb_engine import LmdbEngine
 from dynamo_fast.storage.memory_engine import MemoryEngine
+from dynamo_fast.storage.settings import StorageSettings
 from dynamo_fast.wire.connection import Outbox
+
+log = logging.getLogger("dynamo_fast.node")
 
 
 def open_engine(config: Config, env: Env, directory: Path) -> Engine:
     """The engine that the configuration names, recovered and ready. Blocks while it replays its log."""
-    return MemoryEngine(partitions=config.cluster.partitions, bytes_max=config.storage.write_buffer_bytes_max)
+    storage, partitions = config.storage, config.cluster.partitions
+    if storage.engine == "memory":
+        return MemoryEngine(partitions=partitions, bytes_max=storage.write_buffer_bytes_max)
+    bounds = StorageSettings(
+        log_bytes_max=storage.log_bytes_max,
+        log_segment_bytes=storage.log_segment_bytes,
+        write_buffer_bytes_max=storage.write_buffer_bytes_max,
+        lmdb_map_bytes=storage.lmdb_map_bytes,
+    )
+    engine = LmdbEngine(directory, env.disk, bounds, partitions=partitions)
+    log.info("the records are open", extra=asdict(engine.recovery))
+    return engine
 
 
 def build_loop(

@@ -50,7 +50,7 @@ async def serve_node(config: Config, env: Env, stop: trio.Event, started: Callab
     with env.listen(host, port) as listener:
         directory = await env.offload(open_directory, Path(config.node.data_dir), env)
         try:
-            engine = await env.offload(open_engine, config, env, directory.path)
+            engine = open_engine(config, env, directory.path)  # in this thread, which is the one that uses it
             try:
                 own = _own_entry(config, env, directory, listener)
                 await Node(config, env, directory, own, engine, build_loop).run(listener, stop, started)
@@ -152,7 +152,7 @@ class Node:
             await self._drain()
             nursery.cancel_scope.cancel()
         self.engine.flush()
-        await self.env.offload(self.engine.sync)
+        self.engine.sync()
         log.info("stopped")
 
     async def _loop(self) -> None:

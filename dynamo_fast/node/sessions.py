@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+import msgspec
 import trio
 
 from dynamo_fast import __version__
@@ -48,11 +49,13 @@ class Self(Protocol):
 
 
 class Session:
-    """One connection that has been greeted, or is about to be. `node_id` is None for clients; `trusted`: a node of our cluster."""
+    """One connection that has been greeted, or is about to be. `node_id` is None for clients; `trusted`: a node of our cluster, and
+    the connection may carry replica requests; `passing`: it is for an exchange of control messages only."""
 
-    def __init__(self, connection: Connection, *, dialled: bool, since_s: float) -> None:
+    def __init__(self, connection: Connection, *, dialled: bool, passing: bool, since_s: float) -> None:
         self.connection = connection
         self.dialled = dialled
+        self.passing = passing
         self.since_s = since_s
         self.role = "client"
         self.node_id: bytes | None = None
@@ -190,13 +193,13 @@ class Sessions:
     @asynccontextmanager
     async def contact(self, address: str) -> AsyncIterator[Session]:
         """A connection to whoever answers at that address, for the length of the block; CallFailed when nobody does."""
-        session = await self.open(address)
+        session = await self.open(address, passing=True)
         try:
             yield session
         finally:
             session.close("the exchange is over")
 
-    async def open(self, address: str) -> Session:
+    async def open(self, address: str, *, passing: bool = False) -> Session:
         """Dials and greets; the session stays open, the caller closes it. CallFailed says why there is none."""
         host, port = parse_address(address)
         with trio.move_on_after(DIAL_TIMEOUT_S):
@@ -204,7 +207,7 @@ class Sessions:
                 dialled = await self._env.dial(host, port)
             except OSError as error:
                 raise CallFailed(f"{address}: {error.strerror or error}") from error
-            session = self._hail(self._adopt(dialled), address)
+            session = self._hail(self._adopt(dialled), address, passing)
             try:
                 await session.greeted.wait()
             finally:
@@ -215,15 +218,14 @@ class Sessions:
             return session
         raise CallFailed(f"{address}: no answer within {DIAL_TIMEOUT_S} s")
 
-    def _hail(self, connection: Connection, address: str) -> Session:
+    def _hail(self, connection: Connection, address: str, passing: bool) -> Session:
         """Says HELLO on a connection that we dialled."""
-        session = self._sessions[connection] = Session(connection, dialled=True, since_s=self._env.now())
+        session = self._sessions[connection] = Session(connection, dialled=True, passing=passing, since_s=self._env.now())
         session.role = "node"
         connection.label = address
         me = self._me
         hello = messages.Hello(versions=[messages.VERSION], role="node", cluster_id=me.cluster_id, node_id=me.node_id,
-                               address=me.address, software=SOFTWARE)  # fmt: skip
-        # The answer to our own hello may come with frames of the other node behind it.
+                               address=me.address, software=SOFTWARE, passing=passing or msgspec.UNSET)  # fmt: skip
         connection.send(MessageType.HELLO, messages.encode(hello), request_id=0)
         return session
 
@@ -237,7 +239,7 @@ class Sessions:
             connection.send(MessageType.HELLO_REPLY, str(error).encode(), request_id=request_id, status=status)
             connection.close(str(error))
             return
-        session = self._sessions[connection] = Session(connection, dialled=False, since_s=self._env.now())
+        session = self._sessions[connection] = Session(connection, dialled=False, passing=hello.passing is True, since_s=self._env.now())
         session.role, session.node_id = hello.role, hello.node_id if hello.role == "node" else None
         connection.label = f"{hello.role} {hello.address or hello.software or connection.label}"
         connection.send(MessageType.HELLO_REPLY, messages.encode(reply), request_id=request_id)
@@ -269,7 +271,7 @@ class Sessions:
         """Both sides have said who they are."""
         session.connection.hello_done = True
         session.greeted.set()
-        if session.node_id is not None and cluster_id is not None and cluster_id == self._me.cluster_id:
+        if session.node_id is not None and not session.passing and cluster_id is not None and cluster_id == self._me.cluster_id:
             session.trusted = True
             session.connection.peer = session.node_id
             self.on_node(session)

@@ -31,7 +31,8 @@ class ControlMessageError(ValueError):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """The first frame of whoever dialled. A node presents its cluster id, unless it knows of no cluster yet."""
+    """The first frame of whoever dialled. A node presents its cluster id, unless it knows of no cluster yet; with `passing` it comes for
+    an exchange of control messages only, and the connection carries no replica requests either way."""
 
     magic: Literal["dynamo-fast"] = "dynamo-fast"
     versions: Annotated[list[int], msgspec.Meta(min_length=1, max_length=64)]
@@ -40,6 +41,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     node_id: Id16 | None = None
     address: Name | None = None
     software: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    passing: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,8 +137,8 @@ class PlacementReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", 
 
 
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):
-    """`state`: waiting (knows of no cluster), starting (still dialling, or fewer members are up than the defaults for R and W need), ready, read-only (its disk failed), draining.
-    `statistics` holds groups by name, each a map of figures whose names end in their unit."""
+    """`state`: waiting (knows of no cluster), starting (still dialling, or fewer members are up than the defaults for R and W need),
+    ready, read-only (its disk failed), draining. `statistics` holds groups by name, each a map of figures whose names end in their unit."""
 
     node_id: Id16
     address: str

@@ -251,6 +251,40 @@ def test_changes_made_on_two_sides_of_a_cut_are_united_when_it_heals() -> None:
     in_virtual_time(scenario)
 
 
+def test_members_that_have_all_moved_find_each_other_by_their_bootstrap_list() -> None:
+    async def scenario(world: World) -> None:
+        nodes = three(world)
+        await world.start(*nodes)
+        await world.until(lambda: formed(nodes))
+        before = nodes[0].view.cluster_id
+        for one in nodes:
+            one.crash()
+        await trio.sleep(1)
+        moved = [address.replace("10.0.0", "10.9.9") for address in ADDRESSES]
+        for one, address in zip(nodes, moved, strict=True):
+            one.address, one.flags["node__bootstrap"] = address, moved
+        await world.start(*nodes)
+        await world.until(lambda: formed(nodes) and set(nodes[0].told.placement[4]) == set(moved), within_s=10)
+        await world.until(lambda: nodes[0].told.placement == nodes[1].told.placement == nodes[2].told.placement, within_s=5)
+        assert {one.view.cluster_id for one in nodes} == {before}
+
+    in_virtual_time(scenario)
+
+
+def test_a_seed_under_another_name_disturbs_no_connection() -> None:
+    async def scenario(world: World) -> None:
+        nodes = three(world, node__seeds=["elsewhere:7400"])
+        await world.start(*nodes)
+        world.network.listening["elsewhere:7400"] = nodes[1].node.reactor  # another way to the second node
+        await world.until(lambda: formed(nodes))
+        connections = [dict(one.told.up) for one in nodes]
+        await trio.sleep(60)
+        assert [one.told.up for one in nodes] == connections
+        assert world.network.dials < 60
+
+    in_virtual_time(scenario)
+
+
 def test_with_all_seeds_dead_the_others_gossip_on() -> None:
     async def scenario(world: World) -> None:
         nodes = three(world, node__seeds=ADDRESSES[:1])
