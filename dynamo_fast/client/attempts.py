@@ -165,10 +165,9 @@ class Caller:
         if connection is None or not connection.has_room():
             return False
         left_s = end_s - now_s
-        if call.attempts + 1 < self._settings.attempts_max and self._router.alternatives:
-            left_s = max(left_s / 2, min(left_s, ATTEMPT_S_MIN))  # a silent node must leave time for another
+        patience_s = now_s + left_s / 2 if self._router.alternatives else end_s  # a silent node must leave time for another
         call.attempts += 1
-        connection.send(call.kind, call.body(max(1, int(left_s * 1000))), answers, now_s, now_s + left_s + GRACE_S)
+        connection.send(call.kind, call.body(max(1, int(left_s * 1000))), answers, now_s, end_s + GRACE_S, patience_s)
         return True
 
     async def _send(self, call: Call, answers: Answers, end_s: float) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamo_fast.client.attempts import Call, Get, Put
-from dynamo_fast.client.context import Session, events_between
+from dynamo_fast.client.context import Session, wrote_alone
 from dynamo_fast.client.errors import BadRequest, BatchFailed, DynamoError, TooLarge
 from dynamo_fast.client.results import Resolve, Result, resolve_with
 from dynamo_fast.client.settings import BUCKET_BYTES_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX
@@ -82,8 +82,8 @@ class Bucket:
         """Writes the value over everything that the context has seen; returns the new context, once W nodes hold it.
 
         Without a context the write is blind: it is concurrent with whatever is there, and becomes a sibling of it. With `overwrite` it
-        supersedes whatever its coordinator holds. The new context serves to write on without reading; where the value has got siblings it
-        covers no more than `context` did, so that nothing unseen is replaced: get the key to settle them.
+        supersedes whatever its coordinator holds. The new context serves to write on without reading; where siblings
+        stand that the writer has not seen, it does not cover them, so that nothing unseen is replaced: get the key to settle them.
         """
         call = self._put(key, value, context, overwrite, w, dw, strict, session)
         return await self._write(call, deadline_s)
@@ -134,7 +134,6 @@ class Bucket:
         outcomes: list[bytes | DynamoError] = []
         for window in self._windows(calls, lambda call: len(call.value)):
             await self._run(window, deadline_s)
-            await self._look_back(window, deadline_s)
             outcomes += [call.error or call.result or b"" for call in window]
         return _all_or_raise(outcomes)
 
@@ -155,7 +154,7 @@ class Bucket:
         for _ in range(MERGES_MAX):
             call = self._put(key, value or b"", result.context, False, w, dw, strict, session, tombstone=value is None)
             context = await self._write(call, deadline_s)
-            if resolve is None or value is None or events_between(result.context, context) == 1:
+            if resolve is None or value is None or wrote_alone(result.context, context):
                 break
             result = await self.get(key, r=r, strict=strict, deadline_s=deadline_s, session=session, resolve=resolve)
             if result.resolved is None:
@@ -205,18 +204,7 @@ class Bucket:
         if put.error is not None:
             raise put.error
         assert put.result is not None
-        await self._look_back([put], deadline_s)
         return put.result
-
-    async def _look_back(self, puts: Sequence[Put], deadline_s: float | None) -> None:
-        """Reads again, for their sessions' sake, the keys whose put was answered with a context that does not cover the put itself."""
-        gets = [
-            Get(put.bucket, put.key, put.session, 0, put.strict)
-            for put in puts
-            if put.session is not None and put.result is not None and events_between(put.context, put.result) == 0
-        ]
-        if gets:
-            await self._run(gets, deadline_s)
 
     async def _run(self, calls: Sequence[Call], deadline_s: float | None) -> None:
         await self._core.caller.run(calls, self._deadline(deadline_s))

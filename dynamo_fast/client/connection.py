@@ -7,6 +7,7 @@ request nobody waits for any more is counted and dropped, and holds its place in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -66,7 +67,7 @@ class Connection:
         self._settings = settings
         self._observe = observe
         self._name = name
-        self.in_flight: dict[int, tuple[Answers, int, float, float]] = {}  # request id -> place, deadline, sent at
+        self.in_flight: dict[int, tuple[Answers, int, float, float, float]] = {}  # request id -> place, sent at, patience, deadline
         self._next_id = 1
         self._written_id = 0  # requests up to this one may have reached the node
         self._queue: list[bytes] = []
@@ -85,8 +86,12 @@ class Connection:
         """Returns when there may be room, or the connection is closed."""
         await self._room.park()
 
-    def send(self, kind: int, body: bytes, answers: Answers, now_s: float, deadline_s: float) -> None:
-        """Queues one request; its answer, or DeadlineExceeded at deadline_s (of the loop's clock), goes to `answers`."""
+    def send(self, kind: int, body: bytes, answers: Answers, now_s: float, deadline_s: float, patience_s: float = math.inf) -> None:
+        """Queues one request; its answer, or DeadlineExceeded at deadline_s, goes to `answers`. Times are of the loop's clock.
+
+        At patience_s it is given up if the node has said nothing at all since it was sent: a node that is merely slow is not left, since
+        asking another one too would make everything slower still.
+        """
         index = answers.expect()
         if self.closed is not None:
             answers.give(index, Unreachable(f"{self._name}: {self.closed}"))
@@ -94,7 +99,7 @@ class Connection:
         request_id = self._next_id
         self._next_id = request_id + 1
         frame = encode_frame(kind, body, request_id)
-        self.in_flight[request_id] = (answers, index, deadline_s, now_s)
+        self.in_flight[request_id] = (answers, index, now_s, patience_s, deadline_s)
         self._queue.append(frame)
         self._queued_bytes += len(frame)
         if self._writer is not None:
@@ -119,7 +124,7 @@ class Connection:
         self.closed = reason
         self._scope.cancel()
         in_flight, self.in_flight = self.in_flight, {}
-        for request_id, (answers, index, _, _) in in_flight.items():
+        for request_id, (answers, index, _, _, _) in in_flight.items():
             sent = request_id <= self._written_id
             answers.give(index, (ConnectionLost if sent else Unreachable)(f"{self._name}: {reason}"))
         self._room.unpark_all()
@@ -127,12 +132,12 @@ class Connection:
     def expire(self, now_s: float) -> None:
         """Answers the requests whose deadline has passed; closes a connection that said nothing since such a request was sent."""
         silent = False
-        for request_id, (answers, index, deadline_s, sent_s) in list(self.in_flight.items()):
-            if deadline_s <= now_s:
+        for request_id, (answers, index, sent_s, patience_s, deadline_s) in list(self.in_flight.items()):
+            if deadline_s <= now_s or (patience_s <= now_s and self._received_s <= sent_s):
                 del self.in_flight[request_id]
                 self._observe(now_s - sent_s)
                 answers.give(index, DeadlineExceeded(f"{self._name} gave no answer within {now_s - sent_s:.3f} s"))
-                silent = silent or self._received_s < sent_s
+                silent = silent or self._received_s <= sent_s
         if silent:
             self.close("it answers nothing")
         self._let_in()
@@ -184,7 +189,7 @@ class Connection:
                 if waiting is None:
                     self._late += 1
                     continue
-                answers, index, _, sent_s = waiting
+                answers, index, sent_s, _, _ = waiting
                 self._observe(now_s - sent_s)
                 answers.give(index, frame)
             self._let_in()

@@ -71,9 +71,10 @@ class Cluster:
         entry = BucketEntry(name=name.encode() if isinstance(name, str) else name, settings=settings)
         await self._any(BucketSetRequest(name=entry.name, settings=settings), BucketSetReply, deadline_s)
         with trio.move_on_after(GOSSIP_WAIT_S):
-            for node in self._router.members():
-                while not await self._has_bucket(node, entry, deadline_s):
-                    await trio.sleep(GOSSIP_POLL_S)
+            lagging = list(self._router.members())
+            while lagging:
+                lagging = [node for node in lagging if not await self._has_bucket(node, entry, deadline_s)]
+                await trio.sleep(GOSSIP_POLL_S if lagging else 0)
             return True
         return False
 

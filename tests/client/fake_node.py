@@ -18,6 +18,7 @@ import trio
 import trio.testing
 
 from dynamo_fast.client.client import Client, connect
+from dynamo_fast.client.context import Seen, seen_in
 from dynamo_fast.client.settings import Settings
 from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.membership import NodeEntry
@@ -59,30 +60,28 @@ class Object:
     clock: dict[bytes, int] = field(default_factory=dict)  # 24 bytes of (node, epoch) -> counter
     siblings: list[Version] = field(default_factory=list)
 
-    def put(self, actor: bytes, seen: dict[bytes, int], put_id: bytes, value: bytes, tombstone: bool, overwrite: bool) -> dict[bytes, int]:
+    def put(self, actor: bytes, seen: Seen, put_id: bytes, value: bytes, tombstone: bool, overwrite: bool) -> Seen:
         """As the coordinator of the paper does it, and a repeated put id makes no new version.
 
-        Returns the clock of the answer: of the whole object if the version stands alone, else no more than was seen before.
+        Returns the context's clock and dot: of the whole object if the version stands alone, else what was seen before and its own dot.
         """
         if not any(version.put_id == put_id for version in self.siblings):
             if overwrite:
                 self.siblings.clear()
-            self.siblings = [version for version in self.siblings if seen.get(version.dot[0], 0) < version.dot[1]]
-            counter = 1 + max(self.clock.get(actor, 0), seen.get(actor, 0))
-            for node, known in seen.items():
+            self.siblings = [version for version in self.siblings if not seen.has(*version.dot)]
+            counter = 1 + max(self.clock.get(actor, 0), seen.clock.get(actor, 0))
+            for node, known in seen.clock.items():
                 self.clock[node] = max(known, self.clock.get(node, 0))
             self.clock[actor] = counter
             self.siblings.append(Version((actor, counter), value, tombstone, put_id))
-        return self.clock if [version.put_id for version in self.siblings] == [put_id] else seen
+        own = next((version.dot for version in self.siblings if version.put_id == put_id), None)
+        return Seen(self.clock, None) if own is not None and len(self.siblings) == 1 else Seen(seen.clock, own or seen.dot)
 
 
-def context_of(position: bytes, clock: dict[bytes, int]) -> bytes:
-    entries = b"".join(struct.pack("<24sQQ", actor, counter, 0) for actor, counter in sorted(clock.items()))
-    return struct.pack("<BBHI16s16s", 1, 0, len(clock), 0, CLUSTER_ID, position) + entries + bytes(8)
-
-
-def clock_in(context: bytes) -> dict[bytes, int]:
-    return dict(struct.iter_unpack("<24sQ8x", context[40:-8])) if context else {}
+def context_of(position: bytes, seen: Seen) -> bytes:
+    entries = b"".join(struct.pack("<24sQQ", actor, counter, 0) for actor, counter in sorted(seen.clock.items()))
+    dot = b"" if seen.dot is None else struct.pack("<24sQ", *seen.dot)
+    return struct.pack("<BBHI16s16s", 1, bool(dot), len(seen.clock), 0, CLUSTER_ID, position) + entries + dot + bytes(8)
 
 
 class FakeNode:
@@ -187,13 +186,14 @@ class FakeNode:
     def _put(self, frame: Frame) -> tuple[int, bytes]:
         put = decode_put(frame.body)
         stored = self.cluster.objects[put.bucket, put.key]
-        clock = stored.put(self.id + b"e" * 8, clock_in(put.context), put.put_id, put.value, put.tombstone, put.overwrite)
-        return Status.OK, context_of(key_position(put.key, put.bucket), clock)
+        seen = stored.put(self.id + b"e" * 8, seen_in(put.context), put.put_id, put.value, put.tombstone, put.overwrite)
+        return Status.OK, context_of(key_position(put.key, put.bucket), seen)
 
     def _get(self, frame: Frame) -> tuple[int, bytes]:
         get = decode_get(frame.body)
         stored = self.cluster.objects[get.bucket, get.key]
-        context = context_of(key_position(get.key, get.bucket), self.cluster.forgetful.get(self.address, stored.clock))
+        clock = self.cluster.forgetful.get(self.address, stored.clock)
+        context = context_of(key_position(get.key, get.bucket), Seen(clock, None))
         siblings = [(version.value, version.tombstone, 1000) for version in stored.siblings]
         return (Status.OK if siblings else Status.NOT_FOUND), encode_get_reply(context, siblings)
 

@@ -27,7 +27,7 @@ def with_item(item: bytes, value: bytes | None) -> bytes:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp("client"), nodes=3, config="[storage]\nengine = \"memory\"\n") as cluster:
+    with Cluster(tmp_path_factory.mktemp("client"), nodes=3) as cluster:
         cluster.wait_ready()
         yield cluster
 
