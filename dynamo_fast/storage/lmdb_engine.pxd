@@ -31,6 +31,7 @@ cdef class LmdbEngine(Engine):
     cdef readonly Histogram tick_ns     # what tick took of the loop
     cdef int64_t next_sync_ns
     cdef int64_t not_before_ns          # when what the disk has refused is tried again
+    cdef uint64_t frozen_at             # log position at the last checkpoint's start
     cdef uint64_t puts
     cdef uint64_t finds_in_tables
     cdef uint64_t rot_found

@@ -159,6 +159,29 @@ def test_segments_are_made_ahead_and_deleted_when_every_range_has_passed(tmp_pat
     engine.close()
 
 
+def test_checkpoints_come_evenly(tmp_path: Path) -> None:
+    """One for each sixteenth of the log that may wait, from the start, and never two in a row."""
+    model: dict[bytes, bytes] = {}
+    engine = open_with(tmp_path, checkpoint_fill=0.5, log_segment_bytes=100_000, log_bytes_max=4 * MIB)
+    rng = random.Random(6)
+    started_at = []
+    while engine.position < 4 * MIB:
+        fill(engine, model, rng, 20)
+        under_way = engine.checkpoints.under_way
+        turn(engine)
+        if engine.checkpoints.under_way and not under_way:
+            started_at.append(engine.position)
+        while engine.checkpoints.under_way:
+            wait_for_something(engine)
+            turn(engine)
+    gaps = [later - earlier for earlier, later in zip([0, *started_at], started_at, strict=False)]
+    assert 30 <= len(gaps) <= 32
+    assert all(2 * MIB / 16 <= gap < 2 * MIB / 16 + 20_000 for gap in gaps)
+    assert engine.statistics()["log_bytes"] < 0.5 * 4 * MIB + 200_000
+    check(engine, model)
+    engine.close()
+
+
 def test_room_shrinks_with_the_log_and_comes_back(tmp_path: Path) -> None:
     engine = open_with(tmp_path, checkpoint_fill=2.0, log_bytes_max=MIB, log_segment_bytes=100_000)
     seen = []
