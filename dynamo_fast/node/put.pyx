@@ -87,6 +87,8 @@ cdef class PutCoordinator:
                                                   message.context_bytes, &context, &entries, &dot) != 0:
             return desk.no(client, header, STATUS_BAD_CONTEXT, "the context is not of this key and cluster, or damaged; get the key again")
         if desk.replica.engine.room() == ROOM_NONE:
+            if desk.replica.engine.read_only is not None:
+                return desk.no(client, header, STATUS_READ_ONLY, f"this node takes no writes: {desk.replica.engine.read_only}")
             return desk.no(client, header, STATUS_OVERLOAD, "this node's log is full and its disk is behind; slow down")
         # Ids are remembered per key, so that a client that repeats one id for all its puts does not lose them.
         for i in range(16):

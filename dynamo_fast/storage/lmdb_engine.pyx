@@ -180,7 +180,8 @@ cdef class LmdbEngine(Engine):
         return 0
 
     cdef int end_pass(self) except -1:
-        if self.log.batch_n == 0:
+        # While writes are refused, `retry` alone writes what is left of the pass that failed; passes that only read go on.
+        if self.log.batch_n == 0 or self.refusal is not None:
             return 0
         cdef int64_t began = self.clock_ns()
         try:

@@ -1,0 +1,233 @@
+"""kill -9 under load, again and again; afterwards every acknowledged write is looked for. `make crash KILLS=100`.
+
+Tasks of one client write to a cluster of real processes without pause. Each time at least ACKS_PER_KILL writes were acknowledged
+since the last kill, and puts are in flight, a node drawn at random is killed with SIGKILL and started again; every fifth time all
+nodes die at once. When enough kills are done, two kinds of writes are checked:
+
+* fresh keys, written once: each acknowledged one is read with R=2 and compared byte for byte;
+* shared keys, edited by several tasks with contexts: causal closure. Every acknowledged edit is among the final siblings, or was
+  seen by the author of an edit that is (or that such an edit descends from). A value that nobody wrote, or that the store said it
+  had certainly not applied, is an error too.
+"""
+
+import argparse
+import hashlib
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+import dynamo_fast
+from tests.live.cluster import Cluster
+
+ACKS_PER_KILL = 1000
+WRITERS = 48
+EDITORS = 16
+SHARED_KEYS = 64
+ALL_AT_ONCE_EVERY = 5
+# Small bounds, so that checkpoints and the turning over of log segments are under way when a node is killed.
+CONFIG = """
+[storage]
+log_segment_bytes = 1048576
+"""
+
+
+def value_of(key: bytes) -> bytes:
+    """The one value a fresh key is given: from 0 to about 2,000 bytes, drawn from the key."""
+    digest = hashlib.sha256(key).digest()
+    return (digest * 64)[: int.from_bytes(digest[:2], "little") % 2000 if digest[2] < 32 else digest[0]]
+
+
+@dataclass
+class Edit:
+    """One put to a shared key; its value is its id."""
+
+    key: bytes
+    parents: frozenset[bytes]  # ids of the edits that the author had seen
+    fate: str = "unknown"  # or "acked", "not applied"
+
+
+@dataclass
+class Tally:
+    """What the load did and what the store said to it."""
+
+    acked_fresh: dict[bytes, int] = field(default_factory=dict)  # key -> number of kills before its acknowledgement
+    edits: dict[bytes, Edit] = field(default_factory=dict)  # by id
+    acks: int = 0
+    in_flight: int = 0
+    kills: int = 0
+    unknown: int = 0
+    not_applied: int = 0
+    in_flight_at_kills: list[int] = field(default_factory=list)
+    restart_s: list[float] = field(default_factory=list)
+
+
+class Load:
+    """The tasks that write, and the one that kills."""
+
+    def __init__(self, cluster: Cluster, kills: int, seed: int) -> None:
+        self.cluster = cluster
+        self.kills_wanted = kills
+        self.rng = random.Random(seed)
+        self.tally = Tally()
+        self.stopping = False
+        self.progress = trio.Event()  # replaced at each kill; set when enough was acknowledged since the last
+        self.acks_at_kill = 0
+
+    def acknowledged(self) -> None:
+        self.tally.acks += 1
+        if self.tally.acks - self.acks_at_kill >= ACKS_PER_KILL:
+            self.progress.set()
+
+    async def put(self, db: dynamo_fast.Client, key: bytes, value: bytes, context: bytes = b"") -> tuple[str, bytes]:
+        """The fate of one put, and the new context if it was acknowledged."""
+        self.tally.in_flight += 1
+        try:
+            context = await db.put(key, value, context=context, w=2)
+        except dynamo_fast.NotApplied:
+            self.tally.not_applied += 1
+            return "not applied", b""
+        except dynamo_fast.Unknown:
+            self.tally.unknown += 1
+            return "unknown", b""
+        finally:
+            self.tally.in_flight -= 1
+        self.acknowledged()
+        return "acked", context
+
+    async def write_fresh_keys(self, db: dynamo_fast.Client, writer: int) -> None:
+        number = 0
+        while not self.stopping:
+            number += 1
+            key = b"fresh/%d/%d" % (writer, number)
+            fate, _ = await self.put(db, key, value_of(key))
+            if fate == "acked":
+                self.tally.acked_fresh[key] = self.tally.kills
+
+    async def edit_shared_keys(self, db: dynamo_fast.Client, editor: int) -> None:
+        """Read, then put with the context once or twice: the second time with the one that the first put returned."""
+        rng = random.Random(self.rng.random())
+        number = 0
+        while not self.stopping:
+            key = b"shared/%d" % rng.randrange(SHARED_KEYS)
+            try:
+                result = await db.get(key, r=2)
+            except dynamo_fast.DynamoError:
+                continue
+            context, parents = result.context, frozenset(result.values)
+            for _ in range(rng.randint(1, 2)):
+                number += 1
+                name = b"%d.%d" % (editor, number)
+                edit = self.tally.edits[name] = Edit(key, parents)
+                edit.fate, context = await self.put(db, key, name, context)
+                if edit.fate != "acked":
+                    break
+                parents = frozenset([name])
+
+    async def kill_and_restart(self) -> None:
+        """One round: enough acknowledgements, puts in flight, SIGKILL, start again, ready."""
+        await self.progress.wait()
+        while self.tally.in_flight == 0:
+            await trio.lowlevel.checkpoint()
+        together = (self.tally.kills + 1) % ALL_AT_ONCE_EVERY == 0 and self.kills_wanted - self.tally.kills >= len(self.cluster)
+        victims = list(self.cluster) if together else [self.rng.choice(self.cluster.nodes)]
+        self.tally.in_flight_at_kills.append(self.tally.in_flight)
+        for node in victims:
+            node.kill()
+        began = time.monotonic()
+        for node in victims:
+            node.start()
+        await trio.to_thread.run_sync(self.cluster.wait_ready)
+        self.tally.restart_s.append(time.monotonic() - began)
+        self.tally.kills += 1
+        self.acks_at_kill, self.progress = self.tally.acks, trio.Event()
+
+    async def run(self, db: dynamo_fast.Client) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(WRITERS):
+                nursery.start_soon(self.write_fresh_keys, db, number)
+            for number in range(EDITORS):
+                nursery.start_soon(self.edit_shared_keys, db, number)
+            while self.tally.kills < self.kills_wanted:
+                await self.kill_and_restart()
+                print(f"kill {self.tally.kills}: {self.tally.acks} acks so far, {self.tally.in_flight_at_kills[-1]} puts in flight, "
+                      f"back after {self.tally.restart_s[-1]:.2f} s", flush=True)
+            await self.progress.wait()
+            self.stopping = True
+
+
+def lost_edits(edits: dict[bytes, Edit], found: dict[bytes, frozenset[bytes]]) -> list[str]:
+    """What breaks causal closure, in words; `found` has the final siblings of each shared key."""
+    wrong = []
+    accounted: set[bytes] = set()
+    for key, siblings in found.items():
+        for name in siblings:
+            if name not in edits or edits[name].key != key:
+                wrong.append(f"{key!r} holds {name!r}, which nobody wrote there")
+            elif edits[name].fate == "not applied":
+                wrong.append(f"{key!r} holds {name!r}, which was said to be certainly not applied")
+        pending = [name for name in siblings if name in edits]
+        while pending:
+            name = pending.pop()
+            if name not in accounted:
+                accounted.add(name)
+                pending.extend(edits[name].parents)
+    wrong += [f"{edit.key!r} lost {name!r}" for name, edit in edits.items() if edit.fate == "acked" and name not in accounted]
+    return wrong
+
+
+async def read_all(db: dynamo_fast.Client, keys: Iterable[bytes]) -> dict[bytes, tuple[bytes, ...]]:
+    """Every key's values, read with R=2."""
+    wanted = list(keys)
+    found = {}
+    for start in range(0, len(wanted), 1000):
+        for result in await db.get_many(wanted[start : start + 1000], r=2, deadline_s=10.0):
+            found[result.key] = result.values
+    return found
+
+
+async def verify(db: dynamo_fast.Client, tally: Tally) -> list[str]:
+    """Everything that is wrong with what the cluster holds now; empty when all is well."""
+    fresh = await read_all(db, tally.acked_fresh)
+    wrong = [f"{key!r}, acknowledged after kill {kill}, reads as {len(fresh[key])} values that are not the one written"
+             for key, kill in tally.acked_fresh.items() if fresh[key] != (value_of(key),)]
+    shared = await read_all(db, {edit.key for edit in tally.edits.values()})
+    return wrong + lost_edits(tally.edits, {key: frozenset(values) for key, values in shared.items()})
+
+
+async def crash(directory: Path, kills: int, seed: int) -> Tally:
+    """The whole run. Raises AssertionError when an acknowledged write is not found."""
+    with Cluster(directory, config=CONFIG) as cluster:
+        await trio.to_thread.run_sync(cluster.wait_ready)
+        load = Load(cluster, kills, seed)
+        async with dynamo_fast.connect(cluster.addresses) as db:
+            await load.run(db)
+            wrong = await verify(db, load.tally)
+        assert not wrong, f"seed {seed}: {len(wrong)} wrong:\n" + "\n".join(wrong[:50])
+        assert all(load.tally.in_flight_at_kills), "a kill found no put in flight"
+        return load.tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="kill -9 under load; every acknowledged write is looked for")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    options = parser.parse_args()
+    print(f"seed {options.seed}: {options.kills} kills, at least {ACKS_PER_KILL} acks between two", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="dynamo-fast-crash-") as directory:
+        tally = trio.run(crash, Path(directory), options.kills, options.seed)
+    edits = sum(edit.fate == "acked" for edit in tally.edits.values())
+    print(f"{tally.kills} kills in {time.monotonic() - began:.0f} s; {len(tally.acked_fresh)} fresh keys and {edits} edits acknowledged, "
+          f"all found; {tally.unknown} unknown, {tally.not_applied} not applied; puts in flight at a kill: {min(tally.in_flight_at_kills)} "
+          f"to {max(tally.in_flight_at_kills)}; slowest restart {max(tally.restart_s):.2f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
