@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import click
+import trio
 
 from dynamo_fast.cli.output import (
     SIBLINGS,
@@ -39,6 +40,7 @@ from dynamo_fast.client.errors import BatchFailed, DynamoError
 from dynamo_fast.client.results import Result
 
 BATCH_KEYS, BATCH_BYTES = 1000, 8 << 20  # keys in one step, or bytes of values, whichever comes first
+BATCHES_AT_ONCE = 2
 FAILURES_SHOWN = 10
 FILE_NAME_BYTES_MAX = 255
 
@@ -73,13 +75,7 @@ def load(arguments: Mapping[str, Any], source: Path, overwrite: bool) -> None:
     async def work(db: Client) -> int:
         loader = Loader(db.bucket(argument_bytes(arguments["bucket"])), overwrite)
         with progress("load", None, arguments["as_json"]) as show:
-            try:
-                for batch in batches(entries(source)):
-                    await loader.put(batch)
-                    show(loader.loaded, None)
-            except BadInput as error:
-                click.echo(f"dynamo-fast: {error} ({loader.loaded} keys were loaded before)", err=True)
-                loader.code = loader.code or 1
+            await loader.run(batches(entries(source)), lambda: show(loader.loaded, None))
         if arguments["as_json"]:
             print_json({"loaded": loader.loaded, "failed": loader.failed, "bytes": loader.bytes})
         else:
@@ -106,10 +102,17 @@ def export(arguments: Mapping[str, Any], target: Path, files: bool) -> None:
 
     async def work(db: Client) -> int:
         bucket = db.bucket(argument_bytes(arguments["bucket"]))
-        written = skipped = 0
         listing = bucket.keys()
-        with progress("export", None, arguments["as_json"]) as show, opened(target, files) as write:
-            while keys := await listing.take(BATCH_KEYS):
+        turn = trio.Lock()
+        written = skipped = 0
+
+        async def transfer() -> None:
+            nonlocal written, skipped
+            while True:
+                async with turn:
+                    keys = await listing.take(BATCH_KEYS)
+                if not keys:
+                    return
                 for result in await bucket.get_many(keys):
                     if files and len(result.values) > 1:
                         skipped += 1
@@ -118,6 +121,9 @@ def export(arguments: Mapping[str, Any], target: Path, files: bool) -> None:
                         write(result)
                         written += 1
                 show(listing.partitions_done, listing.partitions)
+
+        with progress("export", None, arguments["as_json"]) as show, opened(target, files) as write:
+            await in_parallel(transfer)
         if arguments["as_json"]:
             click.echo(json.dumps({"exported": written, "skipped": skipped}), err=True)
         elif str(target) != "-":
@@ -127,8 +133,26 @@ def export(arguments: Mapping[str, Any], target: Path, files: bool) -> None:
     run(arguments, work)
 
 
+async def in_parallel(work: Callable[[], Awaitable[None]]) -> None:
+    """Runs the work several times at once, so that the nodes have something to do while we read or write; the first error comes out."""
+    failures: list[Exception] = []
+
+    async def guarded() -> None:
+        try:
+            await work()
+        except Exception as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(BATCHES_AT_ONCE):
+            nursery.start_soon(guarded)
+    if failures:
+        raise failures[0]
+
+
 class Loader:
-    """Puts batches and keeps count."""
+    """Puts batches, several at once but never two with a key in common, and keeps count."""
 
     def __init__(self, bucket: Bucket, overwrite: bool) -> None:
         self.loaded = 0
@@ -137,6 +161,37 @@ class Loader:
         self.code = 0  # exit code of the first failure
         self._bucket = bucket
         self._overwrite = overwrite
+        self._turn = trio.Lock()
+        self._under_way: set[bytes] = set()  # keys of the batches being put
+        self._ended = trio.lowlevel.ParkingLot()
+
+    async def run(self, found: Iterator[list[Entry]], show: Callable[[], None]) -> None:
+        """Puts every batch. Bad input ends it after what stood before, with a word on stderr."""
+        bad: list[BadInput] = []
+
+        async def work() -> None:
+            while True:
+                async with self._turn:  # so that a key's later line is put later
+                    try:
+                        batch = next(found, None)
+                    except BadInput as error:
+                        bad.append(error)
+                        return
+                    if batch is None:
+                        return
+                    keys = {entry.key for entry in batch}
+                    while not keys.isdisjoint(self._under_way):
+                        await self._ended.park()
+                    self._under_way |= keys
+                await self.put(batch)
+                self._under_way -= keys
+                self._ended.unpark_all()
+                show()
+
+        await in_parallel(work)
+        for error in bad:
+            click.echo(f"dynamo-fast: {error} ({self.loaded} keys were loaded before)", err=True)
+            self.code = self.code or 1
 
     async def put(self, batch: Sequence[Entry]) -> None:
         """First values replace, further siblings are put blind beside them."""

@@ -70,6 +70,13 @@ def test_json_lines_go_in_and_come_out(shell: Shell[FakeCluster], tmp_path: Path
     assert sorted(shell("export -b copy").stdout.splitlines()) == sorted(shell("export").stdout.splitlines())
 
 
+def test_the_later_line_of_a_key_wins_however_far_apart(shell: Shell[FakeCluster]) -> None:
+    lines = [json.dumps({"key": f"k{number % 1300}", "value": str(number)}) for number in range(5000)]
+    shell("load", stdin="\n".join(lines).encode())
+    exported = [json.loads(line) for line in shell("export").stdout.splitlines()]
+    assert {record["key"]: int(record["value"]) for record in exported} == {f"k{number % 1300}": number for number in range(5000)}
+
+
 def test_a_directory_goes_in_and_comes_out(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "sub").mkdir(parents=True)
