@@ -39,6 +39,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "node.requests": [],
     "node.answers": [],
     "node.replica": [],
+    "node.lookahead": [],
     "node.desk": [],
     "node.read_repair": [],
     "node.put": [],

@@ -16,6 +16,7 @@ cdef class Forest:
     cdef uint32_t leaf_of(self, const uint8_t *position) noexcept nogil
     # An entry's old hash out, its new one in; 0 is "no entry".
     cdef void update(self, uint32_t partition, uint32_t leaf, uint64_t old_hash, uint64_t new_hash) noexcept nogil
+    cdef void fetch_ahead(self, const uint8_t *position) noexcept nogil   # have the leaf's memory fetched; changes nothing
     cdef uint64_t root_of(self, uint32_t partition) noexcept nogil
     # leaf_count sums; the memory is the forest's.
     cdef const uint64_t *leaves_of(self, uint32_t partition) noexcept nogil

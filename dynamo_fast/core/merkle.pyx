@@ -17,6 +17,9 @@ from dynamo_fast.core.bytes cimport load_u64, load_u64_be
 
 from xxhash import xxh3_64_intdigest
 
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *at) noexcept nogil
+
 cdef extern from "merkle.h" nogil:
     enum: MERKLE_LEAVES_MAX
     size_t merkle_tree_words(uint32_t leaves)
@@ -79,6 +82,9 @@ cdef class Forest:
 
     cdef void update(self, uint32_t partition, uint32_t leaf, uint64_t old_hash, uint64_t new_hash) noexcept nogil:
         merkle_update(self.tree(partition), self.leaf_count, leaf, old_hash, new_hash)
+
+    cdef void fetch_ahead(self, const uint8_t *position) noexcept nogil:
+        prefetch(self.tree(self.partition_of(position)) + self.leaf_count + self.leaf_of(position))
 
     cdef uint64_t root_of(self, uint32_t partition) noexcept nogil:
         return merkle_root(self.tree(partition), self.leaf_count)

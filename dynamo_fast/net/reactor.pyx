@@ -104,6 +104,10 @@ cdef class PassHandler(FrameHandler):
     cdef bint needs_time(self) noexcept:
         return False
 
+    cdef int foresee(self, const uint8_t *data, size_t n) except -1:
+        """These bytes have been received and are about to be handled, from where they stand: a chance to look ahead."""
+        return 0
+
 
 cdef class Reactor:
     """Reactor(handler, outbox, limits): run it as one trio task with `await reactor.run()`.
@@ -315,6 +319,8 @@ cdef class Reactor:
             return self.drop(slot, "closed by the other side" if n == 0 else os.strerror(c_errno))
         self.received_bytes += n
         try:
+            if connection.hello_done:
+                self.handler.foresee(self.scratch, n)
             connection.received_from(self.scratch, n)
         except ProtocolError as error:
             self.protocol_errors += 1

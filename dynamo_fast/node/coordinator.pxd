@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from dynamo_fast.node.desk cimport Desk
 from dynamo_fast.node.get cimport GetCoordinator
+from dynamo_fast.node.lookahead cimport Lookahead
 from dynamo_fast.node.put cimport PutCoordinator
 from dynamo_fast.node.replica cimport Replica
 

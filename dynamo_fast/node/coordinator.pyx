@@ -13,14 +13,14 @@ from dynamo_fast.wire.data_messages cimport STATUS_DEADLINE, STATUS_QUORUM_FAILE
 
 
 cdef class Coordinator:
-    """Coordinator(replica, cluster_id, limits, requests, cluster_defaults, salt, now_ms).
+    """Coordinator(replica, lookahead, cluster_id, limits, requests, cluster_defaults, salt, now_ms).
 
     `limits` and `requests` are those sections of the configuration; `salt` is any random 64-bit number.
     """
 
-    def __cinit__(self, Replica replica not None, bytes cluster_id not None, limits, requests, cluster_defaults, uint64_t salt,
+    def __cinit__(self, Replica replica not None, Lookahead lookahead not None, bytes cluster_id not None, limits, requests, cluster_defaults, uint64_t salt,
                   int64_t now_ms):
-        self.desk = Desk(replica, cluster_id, limits, requests, cluster_defaults, now_ms)
+        self.desk = Desk(replica, lookahead, cluster_id, limits, requests, cluster_defaults, now_ms)
         self.puts = PutCoordinator(self.desk, limits, requests, cluster_defaults, salt)
         self.gets = GetCoordinator(self.desk)
 

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from dynamo_fast.net.reactor cimport PassHandler
 from dynamo_fast.node.coordinator cimport Coordinator
 from dynamo_fast.node.desk cimport Desk
+from dynamo_fast.node.lookahead cimport Lookahead
 from dynamo_fast.node.replica cimport Replica
 from dynamo_fast.node.view cimport ClusterView
 from dynamo_fast.storage.engine cimport Engine
@@ -21,6 +22,7 @@ cdef class DataPlane(PassHandler):
     cdef readonly Replica replica
     cdef readonly Coordinator coordinator
     cdef readonly bytes node_id
+    cdef Lookahead lookahead
     cdef ClusterView view
     cdef object control, storage_failed
     cdef bint draining              # clients are refused, replicas are served

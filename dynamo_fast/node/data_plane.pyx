@@ -51,8 +51,9 @@ cdef class DataPlane(PassHandler):
         self.node_id = node_id
         self.engine = engine
         self.replica = Replica(engine, node_id, nonce, bytes(16), random_bytes)
+        self.lookahead = Lookahead(self.replica)
         salt = int.from_bytes(random_bytes(8), "little")
-        self.coordinator = Coordinator(self.replica, bytes(16), limits, requests, cluster_defaults, salt, now_ms)
+        self.coordinator = Coordinator(self.replica, self.lookahead, bytes(16), limits, requests, cluster_defaults, salt, now_ms)
         self.control = control
         self.storage_failed = storage_failed
         self.cluster_defaults = cluster_defaults
@@ -145,6 +146,9 @@ cdef class DataPlane(PassHandler):
                      PyBytes_FromStringAndSize(<const char *>body, header.body_bytes))
         return 0
 
+    cdef int foresee(self, const uint8_t *data, size_t n) except -1:
+        return self.lookahead.foresee(data, n)
+
     cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1:
         peer.begin(header.type + 1, 0, status, header.request_id, 0)
         return peer.finish()
@@ -161,7 +165,7 @@ cdef class DataPlane(PassHandler):
         if self.view is None or message.placement != self.view.placement:
             status = STATUS_STALE_PLACEMENT
         else:
-            self.replica.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+            self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
             status = self.replica.merge(&address, message.object, message.object_bytes, &kept)
         if message.flags & REPLICATE_NO_REPLY:
             return 0
@@ -182,7 +186,7 @@ cdef class DataPlane(PassHandler):
         self.reads += 1
         if self.view is None or message.placement != self.view.placement:
             return self.reply(peer, header, STATUS_STALE_PLACEMENT)
-        self.replica.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+        self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         status = self.replica.find(&address, &own)
         if status == DAMAGED:
             # An answer of "nothing" would count towards R; a damaged copy proves nothing.

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from dynamo_fast.core.deadlines cimport DeadlineWheel
+from dynamo_fast.node.lookahead cimport Lookahead
 from dynamo_fast.node.policy cimport Policy
 from dynamo_fast.node.replica cimport Replica
 from dynamo_fast.node.requests cimport ForwardRequest, Request, RequestTable
@@ -12,6 +13,7 @@ from dynamo_fast.wire.frame cimport FrameHeader
 
 cdef class Desk:
     cdef Replica replica
+    cdef Lookahead lookahead
     cdef RequestTable requests
     cdef DeadlineWheel deadlines
     cdef ClusterView view           # None until this node knows a placement

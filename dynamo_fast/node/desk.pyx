@@ -24,13 +24,14 @@ from dynamo_fast.wire.frame cimport FRAME_FORWARDED, FRAME_STALE_PLACEMENT
 
 
 cdef class Desk:
-    """Desk(replica, cluster_id, limits, requests, cluster_defaults, now_ms): arguments as the Coordinator's."""
+    """Desk(replica, lookahead, cluster_id, limits, requests, cluster_defaults, now_ms): arguments as the Coordinator's."""
 
-    def __cinit__(self, Replica replica not None, bytes cluster_id not None, limits, requests, cluster_defaults, int64_t now_ms):
+    def __cinit__(self, Replica replica not None, Lookahead lookahead not None, bytes cluster_id not None, limits, requests, cluster_defaults, int64_t now_ms):
         if len(cluster_id) != 16:
             raise ValueError("a cluster id has 16 bytes")
         memcpy(self.cluster_id, <const char *>cluster_id, 16)
         self.replica = replica
+        self.lookahead = lookahead
         self.requests = RequestTable(requests.requests_in_flight_max)
         self.deadlines = DeadlineWheel(now_ms)
         self.policies = {b"": Policy(BUCKET_SAYS_NOTHING, cluster_defaults)}

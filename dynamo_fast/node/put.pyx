@@ -66,7 +66,7 @@ cdef class PutCoordinator:
             return desk.no(client, header, STATUS_BAD_REQUEST, str(error))
         if desk.requests.full():
             return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
-        desk.replica.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+        desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         address.partition = desk.view.ring.partition_of(address.position)
         if desk.view.slot_of(address.partition, desk.view.own_index) < 0:
             return desk.forward(client, header, body, address.partition, plan.deadline_ms, DEADLINE_AT)

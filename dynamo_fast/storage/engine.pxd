@@ -32,6 +32,9 @@ cdef class Engine:
     # Starts an fdatasync of everything written so far; when it is done, sync_fileno becomes readable.
     cdef int request_sync(self) except -1
     cdef int room(self) noexcept
+    # The record will be looked for soon: have its memory fetched, without waiting for it. Called for many keys with step 0, then for
+    # the same ones with 1 and 2, since each step follows a pointer that the one before has fetched. Changes nothing.
+    cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil
 
 
 # Is shown the last records of the log when an engine opens, oldest first: the place to learn put ids from.

@@ -48,6 +48,9 @@ cdef class Engine:
     cdef int room(self) noexcept:
         return ROOM_PLENTY
 
+    cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
+        pass
+
     @property
     def position(self) -> int:
         """`log_position` for Python: end of the log, in bytes since the directory was made."""

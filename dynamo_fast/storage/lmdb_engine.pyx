@@ -166,6 +166,11 @@ cdef class LmdbEngine(Engine):
             self.rot_unsaved = True
         return 0
 
+    cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
+        self.buffer.fetch_ahead(store_key, step)
+        if step == 0:
+            self.forest.fetch_ahead(store_key)
+
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1:
         if self.refusal is not None:
             raise ReadOnlyError(self.refusal)

@@ -33,6 +33,11 @@ cdef class MemoryEngine(Engine):
         record_view(record_of(slot), slot.n, view)
         return FIND_RECORD
 
+    cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
+        self.buffer.fetch_ahead(store_key, step)
+        if step == 0:
+            self.forest.fetch_ahead(store_key)
+
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1:
         cdef RecordView view
         cdef int code = record_view(record, n, &view)

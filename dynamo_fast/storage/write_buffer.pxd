@@ -47,6 +47,8 @@ cdef class WriteBuffer:
     # The record in the active generation only.
     cdef Slot *find_active(self, const uint8_t *store_key) noexcept nogil
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position) except -1
+    # See Engine.fetch_ahead.
+    cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil
     cdef Generation freeze(self, unsigned int range_index)
     cdef int drop_frozen(self, unsigned int range_index) except -1
     cdef Generation active_of(self, unsigned int range_index)

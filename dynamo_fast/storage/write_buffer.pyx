@@ -20,6 +20,9 @@ from dynamo_fast.storage.schema cimport STORE_KEY_BYTES
 cdef enum:
     CELLS_MIN = 8
 
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *at) noexcept nogil
+
 cdef uint64_t TAG_MASK = <uint64_t>0xffff << 48
 
 
@@ -187,6 +190,27 @@ cdef class WriteBuffer:
         if code < 0:
             raise BufferFull(f"the write buffer has no room for a record of {n} bytes")
         return code
+
+    cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
+        cdef Table *table = &(<Generation>self.active_now[range_of(store_key)]).tables[table_of(store_key)]
+        cdef uint64_t hash = load_u64(store_key + 16), cell
+        cdef const uint8_t *slot
+        if step == 0:
+            prefetch(table)
+        elif table.cells == NULL:
+            return
+        elif step == 1:
+            prefetch(&table.cells[<uint32_t>hash & table.mask])
+        else:
+            # The first cell only: a record further along its chain is waited for when it is looked for.
+            cell = table.cells[<uint32_t>hash & table.mask]
+            if cell != 0 and (cell ^ hash) & TAG_MASK == 0:
+                slot = self.region.base + ((cell & ~TAG_MASK) - 1) * 8
+                prefetch(slot)
+                prefetch(slot + 64)
+                prefetch(slot + 128)
+                prefetch(slot + 192)
+                prefetch(slot + 256)
 
     cdef Generation freeze(self, unsigned int range_index):
         """The range's active generation becomes its frozen one (there is none now) and an empty one takes its place."""
