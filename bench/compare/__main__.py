@@ -72,7 +72,7 @@ def compare(parts: Sequence[str], directory: Path, rounds: int, seconds: float, 
     if "servers" in parts:
         with started(directory) as servers:
             rows.append(Row("resident memory of an idle node", max(servers.idle_bytes) / MIB, "MiB", 60, at_most=True))
-            measurements = play(servers, rounds, seconds, 1.0, say)
+            measurements = play(servers, rounds, seconds, say)
         rows = server_rows(measurements) + rows
     if "pieces" in parts:
         rows += piece_rows(say, quick=rounds == 1)

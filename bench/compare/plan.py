@@ -17,6 +17,7 @@ from dynamo_fast.load.workload import Workload
 
 KEYS = 100_000
 VALUE_BYTES = 100
+WARMUP_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,12 @@ def runs(seconds: float, warmup_s: float) -> dict[str, Run]:
     return found | {"put one connection": Run("put", one, True), "redis set one connection": Run("redis", one)}
 
 
-def play(servers: Servers, rounds: int, seconds: float, warmup_s: float, say: Callable[[str], None]) -> dict[str, list[Measurement]]:
-    """All rounds, every second one backwards, then every key of every side read back. Raises ComparisonFailed."""
-    plan = runs(seconds, warmup_s)
+def play(servers: Servers, rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, list[Measurement]]:
+    """All rounds, every second one backwards, then every key of every side read back. Raises ComparisonFailed.
+
+    A single round is for trying things out: its runs may be too short for checkpoints.
+    """
+    plan = runs(seconds, WARMUP_S)
     measurements: dict[str, list[Measurement]] = {name: [] for name in plan}
     for name in ("put", "redis", "redis always", "redis wait"):
         say(f"filling {name}")
@@ -93,7 +97,7 @@ def play(servers: Servers, rounds: int, seconds: float, warmup_s: float, say: Ca
     for number in range(rounds):
         for name in list(plan) if number % 2 == 0 else list(reversed(plan)):
             run = plan[name]
-            measurement = (measure_with_checkpoints if run.puts_to_us else measure)(servers.sides[run.side], run.workload)
+            measurement = (measure_with_checkpoints if run.puts_to_us and rounds > 1 else measure)(servers.sides[run.side], run.workload)
             # A window that had to be longer stays so: the next round need not find that out again.
             plan[name] = replace(run, workload=replace(run.workload, seconds=measurement.seconds))
             measurements[name].append(measurement)

@@ -15,7 +15,7 @@ from dynamo_fast.load.workload import Workload, fill, run, verify
 
 CHECKPOINTS_MIN = 3      # on each node, in every timed run of puts
 PREPARE_SECONDS = 2.0
-DOUBLINGS = 4
+DOUBLINGS = 5
 
 
 class ComparisonFailed(Exception):
