@@ -49,7 +49,8 @@ def status(arguments: Mapping[str, Any], wait: str | None, timeout_s: float, sta
             print_status(nodes, statistics)
         return 0 if all_ready(nodes) or (not wait and not any(isinstance(node, DynamoError) for node in nodes.values())) else UNANSWERED
 
-    run(arguments, work, **({"connect_timeout_s": timeout_s} if wait else {}))
+    # Not partition-aware, so that nodes which wait for their cluster to be born can be asked too.
+    run(arguments, work, partition_aware=False, **({"connect_timeout_s": timeout_s} if wait else {}))
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import trio
 
-from dynamo_fast.client.errors import DynamoError, NotApplied, Unknown
+from dynamo_fast.client.errors import DynamoError, NotApplied, NotReady, Unknown
 from dynamo_fast.client.pool import Node
 from dynamo_fast.client.routing import Router
 from dynamo_fast.core.options import BucketSettings
@@ -43,8 +43,11 @@ class Cluster:
         return self._router.placement
 
     async def status(self, deadline_s: float | None = None) -> dict[str, StatusReply | DynamoError]:
-        """By address, each node's own account of itself, or why it gave none."""
-        addresses = [member.address for member in (await self.placement()).nodes]
+        """By address, each node's own account of itself, or why it gave none. Before there is a cluster: of the seeds."""
+        try:
+            addresses = [member.address for member in (await self.placement()).nodes]
+        except NotReady:
+            addresses = [node.address for node in self._router.members()]
         found: dict[str, StatusReply | DynamoError] = {}
 
         async def ask(address: str) -> None:

@@ -93,7 +93,7 @@ class FakeNode:
         self.cluster = cluster
         self.id = bytes([index + 1]) * 16
         self.address = f"10.0.0.{index + 1}:7400"
-        self.state: Literal["starting", "ready"] = "ready"
+        self.state: Literal["waiting", "starting", "ready"] = "ready"
         self.away = False
         self.silent = False
         self.fragment_bytes = 0  # answers are cut into pieces of so many bytes; 0: not at all
