@@ -56,6 +56,8 @@ class Cluster:
         async with trio.open_nursery() as nursery:
             for address in addresses:
                 nursery.start_soon(ask, address)
+        if any(isinstance(answer, DynamoError) for answer in found.values()):
+            self._router.refresh_soon()  # who does not answer may have moved
         return {address: found[address] for address in addresses}
 
     async def ring(self, deadline_s: float | None = None) -> RingInfoReply:

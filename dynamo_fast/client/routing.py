@@ -147,9 +147,9 @@ class Router:
         raise failure
 
     def _take(self, placement: PlacementReply) -> None:
-        """Puts a placement in force, unless we have it or a later one."""
+        """Puts a placement in force, unless we have it or a later one. A member that has moved is news under the same name."""
         self.refreshes += 1
-        if self.placement is not None and (placement.name == self.placement.name or placement.number < self.placement.number):
+        if self.placement is not None and (placement == self.placement or placement.number < self.placement.number):
             return
         nodes = [self._pool.node(member.address) for member in placement.nodes]
         self._ring = Ring(placement.partitions, placement.replicas, preference_lists(placement))

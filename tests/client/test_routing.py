@@ -185,3 +185,17 @@ async def test_an_exception_in_the_block_comes_out_as_it_is_and_connections_clos
                 await trio.sleep_forever()
         assert scope.cancelled_caught
         nursery.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_member_that_has_moved_is_found_under_the_same_placement() -> None:
+    async with fake_cluster() as (cluster, db):
+        await db.put("k", b"v")
+        moved = cluster.nodes[1]
+        moved.address = "10.0.0.77:7400"
+        for stream in list(moved.streams):
+            await stream.aclose()
+        assert any(isinstance(answer, dynamo_fast.DynamoError) for answer in (await db.cluster.status()).values())
+        await trio.sleep(1)
+        assert list(await db.cluster.status()) == cluster.addresses
+        assert (await db.get("k")).value == b"v"
