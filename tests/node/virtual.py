@@ -103,6 +103,8 @@ class VirtualReactor:
         self.handler = handler
         self.network = network
         self.outbox = Outbox()
+        self.work = trio.Event()
+        self.outbox.wake = lambda: self.work.set()
         self.ends: dict[Connection, End] = {}
         self.address: str | None = None
         self.stopping = False
@@ -131,12 +133,15 @@ class VirtualReactor:
 
     def stop(self) -> None:
         self.stopping = True
+        self.work.set()
 
     async def run(self) -> None:
         try:
             while not self.stopping:
+                await self.work.wait()
+                self.work = trio.Event()
+                await trio.sleep(CARRY_S)
                 self.carry()
-                await trio.sleep(5 * CARRY_S)
         finally:
             self.stop_listening()
             for connection in list(self.ends):
