@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,7 +29,7 @@ log = logging.getLogger("dynamo_fast.cli")
 REFUSED = 7
 NOT_LISTENING = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, socket.EAI_NONAME}  # what a listening socket may refuse with
 WORKER_PORT_STEP = 10  # worker i listens this many ports above worker i - 1
-RESTART_S = 1.0  # a worker that died is started again after this
+RESTART_S = 1.0  # a process that died, or must be a new one, is started again after this
 
 # Settings that have a flag; the rest are for the file and the environment. `--set` reaches all of them.
 FLAGS = (
@@ -166,24 +167,28 @@ def run_node(config: Config) -> int:
         nonlocal started
         started = True
 
-    async def main() -> Exception | None:
+    async def main() -> Exception | bool:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(on_signals, stop)
             try:
-                await serve_node(config, RealEnv(Disk()), stop, now_started)
+                return await serve_node(config, RealEnv(Disk()), stop, now_started)
             except (DirectoryRefused, BirthRefused, PlacementError, HistoryError, StorageError, OSError) as error:
                 return error  # before it served, or when it had stopped; what goes wrong between comes as a group from its nursery
             finally:
                 nursery.cancel_scope.cancel()
-        return None
+        raise AssertionError("a node either ends or fails")
 
-    error = trio.run(main)
-    if error is not None and not started:
-        refuse(sentence_of(error, config))
-    if error is not None:
-        click.echo(f"dynamo-fast: {sentence_of(error, config)}", err=True)
-    return 0 if error is None else 1
+    ended = trio.run(main)
+    if isinstance(ended, Exception):
+        if not started:
+            refuse(sentence_of(ended, config))
+        click.echo(f"dynamo-fast: {sentence_of(ended, config)}", err=True)
+        return 1
+    if ended:
+        time.sleep(RESTART_S)  # a disk that fails at once must not make us spin
+        os.execv(sys.executable, [sys.executable, "-m", "dynamo_fast", *sys.argv[1:]])
+    return 0
 
 
 def sentence_of(error: Exception, config: Config) -> str:

@@ -142,12 +142,20 @@ class History:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._records: dict[bytes, Record] = {}
+        self._changes: dict[bytes, Change | None] = {}  # by record id, as read; None: of a kind that this version does not know
         self._ordered: list[Record] = []
         self._birth: bytes | None = None
         self._digest = hashlib.md5(usedforsecurity=False).digest()
         self._view: ClusterView | None = None
         self.unknown_count = 0  # records of kinds that this version does not know
         self.merge(records)
+
+    def copy(self) -> History:
+        """Another history of the same records, which have been checked already."""
+        made = History()
+        made._records, made._changes, made._ordered = dict(self._records), dict(self._changes), self._ordered
+        made._birth, made._digest, made._view, made.unknown_count = self._birth, self._digest, self._view, self.unknown_count
+        return made
 
     def __len__(self) -> int:
         return len(self._records)
@@ -175,10 +183,12 @@ class History:
         """Adds what is new and returns it; nothing is added when any record is refused (HistoryError, ForeignHistoryError)."""
         new = {record.id: record for record in records if record.id not in self._records}
         birth = self._birth
+        changes: dict[bytes, Change | None] = {}
         for record in new.values():
             if record_id(record.time, record.author, record.change) != record.id:
                 raise HistoryError(f"change record {record.id.hex()} does not hold what its id says")
-            if isinstance(read_change(record), Birth):
+            changes[record.id] = read_change(record)
+            if isinstance(changes[record.id], Birth):
                 if birth is not None:
                     raise ForeignHistoryError("the records tell of the birth of another cluster")
                 birth = record.id
@@ -187,6 +197,7 @@ class History:
         if new:
             self._birth = birth
             self._records.update(new)
+            self._changes.update(changes)
             self._ordered = sorted(self._records.values(), key=lambda record: (record.time, record.id))
             self._digest = hashlib.md5(b"".join(sorted(self._records)), usedforsecurity=False).digest()
             self._read()
@@ -209,7 +220,7 @@ class History:
         return [self._records[one] for one in ids if one in self._records]
 
     def _read(self) -> None:
-        changes = [read_change(record) for record in self._ordered]
+        changes = [self._changes[record.id] for record in self._ordered]
         self.unknown_count = changes.count(None)
         birth = next((change for change in changes if isinstance(change, Birth)), None)
         if birth is None:

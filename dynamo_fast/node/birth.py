@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dynamo_fast.core.membership import Birth, NodeEntry
-from dynamo_fast.core.placement import Member, Placement, first_placement
+from dynamo_fast.core.placement import Member, Placement, PlacementError, first_placement
 
 RandomBytes = Callable[[int], bytes]
 
@@ -61,6 +61,9 @@ class Roll:
         if self.waiting_for:
             raise BirthRefused(f"the birth still waits for {', '.join(self.waiting_for)}")
         members = sorted(self._present.values(), key=lambda one: one.id)
-        placement = placement_of(members, partitions, replicas)
+        try:
+            placement = placement_of(members, partitions, replicas)
+        except PlacementError as error:
+            raise BirthRefused(f"the birth has no placement: {error}") from error
         return Birth(cluster_id=random_bytes(16), mac_key=random_bytes(16), partitions=partitions, replicas=replicas, members=members,
                      placement_algorithm=placement.algorithm, placement_digest=placement.digest)  # fmt: skip

@@ -18,7 +18,6 @@ from dynamo_fast.core.membership import (
     AddressChange,
     Change,
     ClusterView,
-    History,
     HistoryError,
     NodeEntry,
     Record,
@@ -107,7 +106,7 @@ class Cluster:
             await self.add(AddressChange(node_id=self.node_id, address=self.address))
 
     async def _merge(self, records: Iterable[Record]) -> list[Record]:
-        merged = History(self.history.records)
+        merged = self.history.copy()
         new = merged.merge(records)
         if not new:
             return []

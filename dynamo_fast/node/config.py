@@ -229,6 +229,9 @@ def _check(config: Config) -> None:
             except AddressError as error:
                 raise ConfigError(f"node.{name}: {error}") from error
     host = parse_address(config.node.listen)[0]
+    if host in ("0.0.0.0", "::") and config.node.insecure_listen and not config.node.advertise:
+        raise ConfigError(f"node.listen = {config.node.listen} is every address of this machine: say in node.advertise at which one"
+                          " the others reach it")  # fmt: skip
     if not is_loopback(host) and not config.node.insecure_listen:
         raise ConfigError(f"node.listen = {config.node.listen} can be reached from other machines and nothing is encrypted yet;"
                           " say --insecure-listen if that is what you want")  # fmt: skip

@@ -63,6 +63,8 @@ class Gossip:
 
     async def run(self) -> None:
         """Waits for a cluster or makes it, then gossips until cancelled."""
+        if self._cluster.view is None and not self._seeds:
+            log.warning("this node knows of no cluster and of nobody to ask: start it with --seeds, or --bootstrap for a new cluster")
         while self._cluster.view is None:
             await self._seek()
             if self._cluster.view is None:
@@ -82,8 +84,8 @@ class Gossip:
         if self._roll is not None and not self._roll.waiting_for:
             try:
                 await self._give_birth(self._roll)
-            except OSError as error:
-                self._say("birth", f"the birth record cannot be written: {error}")
+            except (OSError, BirthRefused) as error:
+                self._say("birth", f"the cluster cannot be born: {error}")
         for address in await self._addresses(self._seeds):
             if self._cluster.view is not None:
                 return
@@ -112,10 +114,11 @@ class Gossip:
             raise Refusal(Status.NOT_READY, "this node does not make the birth: it was not started with this --bootstrap, or sorts later")
         try:
             self._roll.ask(request.member, request.bootstrap)
+            if not self._roll.waiting_for:
+                await self._give_birth(self._roll)
         except BirthRefused as error:
             raise Refusal(Status.BAD_REQUEST, str(error)) from error
-        if not self._roll.waiting_for:
-            await self._give_birth(self._roll)
+        if self._cluster.view is not None:
             return BirthReply(records=list(self._cluster.history.records[:GOSSIP_RECORDS_MAX]))
         return BirthReply(waiting_for=self._roll.waiting_for)
 

@@ -35,12 +35,15 @@ log = logging.getLogger("dynamo_fast.node")
 
 DRAIN_S = 5.0  # requests under way get this long when the node stops
 DRAIN_LOOK_S = 0.01
+DISK_LOOK_S = 1.0
 
 BuildLoop = Callable[[Config, Env, bytes, Any, ControlFrame, Callable[[Exception], None]], tuple[DataPlane, Reactor]]
 
 
-async def serve_node(config: Config, env: Env, stop: trio.Event, started: Callable[[str], None] = lambda address: None) -> None:
+async def serve_node(config: Config, env: Env, stop: trio.Event, started: Callable[[str], None] = lambda address: None) -> bool:
     """Runs one node until `stop` is set, then drains. `started` is called with its address once it accepts connections.
+
+    Returns whether it stopped by itself and must be started again: after a failed fsync only a new process knows what is on disk.
 
     Raises DirectoryRefused, HistoryError, BirthRefused, StorageError or OSError when the node cannot start; nothing is left behind.
     """
@@ -53,7 +56,7 @@ async def serve_node(config: Config, env: Env, stop: trio.Event, started: Callab
             engine = open_engine(config, env, directory.path)  # in this thread, which is the one that uses it
             try:
                 own = _own_entry(config, env, directory, listener)
-                await Node(config, env, directory, own, engine, build_loop).run(listener, stop, started)
+                return await Node(config, env, directory, own, engine, build_loop).run(listener, stop, started)
             finally:
                 engine.close()
         finally:
@@ -132,8 +135,8 @@ class Node:
         self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
         self.control.on(messages.BirthRequest, self.gossip.answer_birth, nodes_only=True)
 
-    async def run(self, listener: Socket, stop: trio.Event, started: Callable[[str], None]) -> None:
-        """Serves on the listener until `stop`; returns when everything is drained and synced."""
+    async def run(self, listener: Socket, stop: trio.Event, started: Callable[[str], None]) -> bool:
+        """Serves on the listener until `stop`; returns when everything is drained and synced. The answer is as `serve_node`'s."""
         self.cluster.start()
         sync_fd = self.engine.sync_fileno()
         if sync_fd is not None:
@@ -145,21 +148,31 @@ class Node:
             nursery.start_soon(self.peers.run)
             nursery.start_soon(self.gossip.run)
             nursery.start_soon(self.metrics.run)
+            nursery.start_soon(self._watch_disk, stop)
             self.reactor.listen(listener)
             log.info("listening", extra={"address": self.cluster.address, "node": self.cluster.node_id.hex()})
             started(self.cluster.address)
             await stop.wait()
             await self._drain()
             nursery.cancel_scope.cancel()
-        self.engine.flush()
-        self.engine.sync()
+        if not self.engine.read_only:
+            self.engine.flush()
+            self.engine.sync()
         log.info("stopped")
+        return self.engine.failed_fsync
 
     async def _loop(self) -> None:
         try:
             await self.reactor.run()
         finally:
             self._loop_ended.set()
+
+    async def _watch_disk(self, stop: trio.Event) -> None:
+        """An fsync that failed once cannot be repeated: the kernel may have dropped the pages that it could not write."""
+        while not self.engine.failed_fsync:
+            await self.env.sleep(DISK_LOOK_S)
+        log.error("an fsync failed: this node restarts, to serve only what is on disk", extra={"reason": self.engine.read_only})
+        stop.set()
 
     async def _drain(self) -> None:
         """No new connections, no new requests; those under way are finished, within DRAIN_S."""

@@ -105,6 +105,17 @@ def test_a_member_may_move_to_another_address() -> None:
     assert view.first_members == tuple(BIRTH.members)
 
 
+@given(timed, timed)
+def test_a_copy_goes_its_own_way(parts, later) -> None:
+    history = History(records_of(parts))
+    before = (history.digest, history.view, list(history.records))
+    copied = history.copy()
+    assert (copied.digest, copied.view, list(copied.records)) == before
+    copied.merge(records_of(later))
+    assert (history.digest, history.view, list(history.records)) == before
+    assert copied.view == History([*history.records, *records_of(later)]).view
+
+
 def test_there_is_no_view_before_a_birth_is_known() -> None:
     history = History([make_record(Leave(node_id=node_id(1)), author=node_id(1), time=1)])
     assert history.view is None

@@ -50,5 +50,8 @@ def test_what_cannot_be_meant_is_refused() -> None:
         roll.ask(entry("d:1"), ADDRESSES)
     with pytest.raises(BirthRefused, match="one data directory is a copy of the other"):
         roll.ask(entry("b:1", ord("a")), ADDRESSES)
+    alone = Roll(["a:1"], entry("a:1"))
+    with pytest.raises(BirthRefused, match="partitions must be a power of two"):
+        alone.birth(63, 3, random.Random(1).randbytes)
     with pytest.raises(BirthRefused, match="still waits for b:1, c:1"):
         roll.birth(64, 3, random.Random(1).randbytes)

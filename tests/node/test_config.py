@@ -78,5 +78,7 @@ def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
 
 
 def test_an_outside_address_is_accepted_when_asked_for() -> None:
-    config = load_config(flags={"node.listen": "0.0.0.0:7400", "node.insecure_listen": True})
+    config = load_config(flags={"node.listen": "0.0.0.0:7400", "node.insecure_listen": True, "node.advertise": "10.0.0.1:7400"})
     assert config.node.listen == "0.0.0.0:7400"
+    with pytest.raises(ConfigError, match=r"node\.advertise"):
+        load_config(flags={"node.listen": "0.0.0.0:7400", "node.insecure_listen": True})

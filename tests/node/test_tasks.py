@@ -137,6 +137,24 @@ def test_stopping_finishes_what_is_under_way_and_syncs() -> None:
     in_virtual_time(scenario)
 
 
+def test_a_failed_fsync_ends_the_node_and_asks_for_a_new_process() -> None:
+    async def scenario(world: World) -> None:
+        (node,) = three(world, addresses=ADDRESSES[:1])
+        await world.start(node)
+        await world.until(lambda: node.node.state() == "ready")
+        node.engine.read_only, node.engine.failed_fsync = "fdatasync failed: Input/output error", True
+        await world.until(lambda: node.ended is not None, within_s=3)
+        assert node.ended
+        assert not node.engine.synced
+        await world.start(node)
+        await world.until(lambda: node.node.state() == "ready")
+        node.stop.set()
+        await world.until(lambda: node.engine.synced)
+        assert not node.ended
+
+    in_virtual_time(scenario)
+
+
 def test_a_request_that_never_ends_does_not_keep_a_node_from_stopping() -> None:
     async def scenario(world: World) -> None:
         (node,) = three(world, addresses=ADDRESSES[:1])

@@ -222,6 +222,7 @@ class EmptyEngine:
     def __init__(self) -> None:
         self.records: list[tuple[bytes, bytes]] = []
         self.read_only: str | None = None
+        self.failed_fsync = False
         self.synced = self.closed = False
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
@@ -304,6 +305,7 @@ class VirtualNode:
         self.stop = trio.Event()
         self.node: Node | None = None
         self.failure: Exception | None = None
+        self.ended: bool | None = None  # what `run` returned
 
     @property
     def config(self) -> Config:
@@ -328,7 +330,7 @@ class VirtualNode:
                 own = NodeEntry(id=directory.node_id, address=self.address, host=self.config.node.host, zone="", weight=100)
                 self.node = Node(self.config, env, directory, own, self.engine, build)
                 task_status.started()
-                await self.node.run(Listener(self.address), self.stop, lambda address: None)
+                self.ended = await self.node.run(Listener(self.address), self.stop, lambda address: None)
             except Exception as error:
                 self.failure = error
                 if self.node is None:
