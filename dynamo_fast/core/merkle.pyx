@@ -84,7 +84,9 @@ cdef class Forest:
         merkle_update(self.tree(partition), self.leaf_count, leaf, old_hash, new_hash)
 
     cdef void fetch_ahead(self, const uint8_t *position) noexcept nogil:
-        prefetch(self.tree(self.partition_of(position)) + self.leaf_count + self.leaf_of(position))
+        cdef uint64_t *tree = self.tree(self.partition_of(position))
+        prefetch(tree + self.leaf_count + self.leaf_of(position))
+        prefetch(tree + 2 * self.leaf_count)  # the bits of nodes that are out of date
 
     cdef uint64_t root_of(self, uint32_t partition) noexcept nogil:
         return merkle_root(self.tree(partition), self.leaf_count)

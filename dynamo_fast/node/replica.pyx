@@ -17,6 +17,7 @@ Statuses returned are the wire's: STATUS_OK, STATUS_NOT_FOUND, or why not.
 """
 
 from cpython.buffer cimport PyBUF_READ
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
@@ -57,6 +58,7 @@ from dynamo_fast.wire.data_messages cimport (
 
 cdef enum:
     OTHER_KEY = 3
+    COPY_BYTES_MAX = 4096
     EPOCH_POOL_BYTES = 4096
 
 
@@ -235,7 +237,10 @@ cdef class Replica:
         cdef uint8_t *made = self.work + POSITION_BYTES
         cdef size_t size = record_bytes(address.bucket_bytes, address.key_bytes, n)
         memcpy(self.work, address.position, POSITION_BYTES)
-        cdef uint64_t hash = self.hash_function(PyMemoryView_FromMemory(<char *>self.work, POSITION_BYTES + n, PyBUF_READ))
+        # For small objects a copy is made sooner than a view.
+        cdef uint64_t hash = self.hash_function(
+            PyBytes_FromStringAndSize(<char *>self.work, POSITION_BYTES + n) if n <= COPY_BYTES_MAX
+            else PyMemoryView_FromMemory(<char *>self.work, POSITION_BYTES + n, PyBUF_READ))
         grow(&self.record, &self.record_bytes, size)
         record_write(self.record, address.bucket, address.bucket_bytes, address.key, address.key_bytes, made, n,
                      mark_nonce, mark_epoch, hash)
