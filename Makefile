@@ -19,6 +19,8 @@ ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# The package is installed as it stands: what it has in C is compiled in place, by the stamp before.
+INSTALL := DYNAMO_FAST_PREBUILT=1 $(PIP) install --no-build-isolation
 SOURCES := setup.py $(wildcard _ext/*.[ch]) $(shell find dynamo_fast -name '*.pyx' -o -name '*.pxd')
 
 .PHONY: help dev test check demo bench compare crash fuzz gate smoke clean build \
@@ -32,7 +34,7 @@ help:  ## what can be made
 .venv/stamp-tools:
 	@test -n "$(PYTHON)"
 	$(PYTHON) -m venv .venv
-	$(PIP) install 'setuptools>=77' 'cython>=3.1,<4'
+	$(PIP) install 'setuptools>=77' wheel 'cython>=3.1,<4'
 	@touch $@
 
 .venv/stamp-build: .venv/stamp-tools $(SOURCES)
@@ -41,15 +43,15 @@ help:  ## what can be made
 	@if [ -n "$$DYNAMO_FAST_WERROR" ]; then mkdir -p build/werror && touch build/werror/stamp; fi
 
 .venv/stamp-run: .venv/stamp-build pyproject.toml
-	$(PIP) install --no-build-isolation -e .
+	$(INSTALL) -e .
 	@touch $@
 
 .venv/stamp-test: .venv/stamp-run
-	$(PIP) install --no-build-isolation -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	@touch $@
 
 .venv/stamp-check: .venv/stamp-test
-	$(PIP) install --no-build-isolation -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 build: .venv/stamp-build  ## compile the extension modules in place
