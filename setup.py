@@ -46,6 +46,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "node.get": [],
     "node.coordinator": [],
     "node.data_plane": [],
+    "testing.faulty_engine": [],
     "load.draw": [],
     "load.dynamo": [],
     "load.generator": [],

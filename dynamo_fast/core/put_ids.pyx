@@ -90,11 +90,10 @@ cdef class PutIds:
             free(self.old.ids)
             self.old = self.young
             memset(&self.young, 0, sizeof(PutIdTable))
+            # The old ones stay for as long as the longest deadline among them asks for, however short those of the next are.
+            self.rotate_ms = now_ms + max(self.period_ms, 2 * deadline_ms)
             self.period_ms = 2 * deadline_ms
-            self.rotate_ms = now_ms + self.period_ms
         elif 2 * deadline_ms > self.period_ms:
-            # A longer deadline among the young keeps them all longer; the old ones had been promised less.
-            self.rotate_ms += 2 * deadline_ms - self.period_ms
             self.period_ms = 2 * deadline_ms
         return self.young.count < <uint64_t>self.ids_max
 

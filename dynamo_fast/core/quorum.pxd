@@ -8,8 +8,8 @@ cdef enum:
 cdef struct Quorum:
     uint8_t homes           # how many replicas the partition has, 1..HOMES_MAX
     uint8_t wanted          # answers wanted: R, or max(W, DW)
-    uint8_t wanted_hosts    # of which from distinct hosts: min(wanted, hosts among the homes)
-    uint8_t wanted_durable  # of which fsynced: DW, or 0 for a read
+    uint8_t wanted_durable  # of which fsynced: DW, or 0 for a read; from distinct hosts like the others
+    uint8_t hosts           # distinct hosts among the homes
     uint16_t acked          # bit i: home i has answered
     uint16_t durable        # bit i: home i holds the write on disk; a subset of acked
     uint16_t failed         # bit i: home i refused, is unreachable or lost its connection; disjoint from acked

@@ -2,7 +2,7 @@
 
 A copy on the same machine as another protects from nothing that the other does not, so answers count by distinct hosts as
 far as the homes of the partition have them: with all homes on distinct hosts this is plain counting, with several workers on
-one host they count once until every host has answered that could.
+one host they count once until every host has answered that could. So do copies on disk.
 
 Invariants: acked and failed are disjoint; durable is a subset of acked; a request that has been reached stays reached,
 because bits are only ever added to acked and durable.
@@ -24,10 +24,15 @@ cdef unsigned int host_mask(const Quorum *quorum, unsigned int homes) noexcept n
     return mask
 
 
+cdef bint on_enough_hosts(const Quorum *quorum, unsigned int homes, int wanted) noexcept nogil:
+    # With all homes on distinct hosts, plain counting has said it all.
+    return quorum.hosts == quorum.homes or wanted <= 1 or popcount(host_mask(quorum, homes)) >= min(wanted, <int>quorum.hosts)
+
+
 cdef bint enough(const Quorum *quorum, unsigned int acked, unsigned int durable) noexcept nogil:
     if popcount(acked) < quorum.wanted or popcount(durable) < quorum.wanted_durable:
         return False
-    return quorum.wanted_hosts <= 1 or popcount(host_mask(quorum, acked)) >= quorum.wanted_hosts
+    return on_enough_hosts(quorum, acked, quorum.wanted) and on_enough_hosts(quorum, durable, quorum.wanted_durable)
 
 
 cdef void quorum_begin(Quorum *quorum, const uint16_t *hosts, uint8_t homes, uint8_t wanted, uint8_t wanted_durable) noexcept nogil:
@@ -45,7 +50,7 @@ cdef void quorum_begin(Quorum *quorum, const uint16_t *hosts, uint8_t homes, uin
                 break
         else:
             groups += 1
-    quorum.wanted_hosts = min(quorum.wanted, groups)
+    quorum.hosts = groups
 
 
 cdef bint quorum_reached(const Quorum *quorum) noexcept nogil:

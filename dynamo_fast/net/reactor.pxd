@@ -8,6 +8,7 @@ from dynamo_fast.wire.connection cimport Connection, FrameHandler, Outbox
 cdef enum:
     EVENTS_MAX = 512                # events taken from one epoll_wait
     RECEIVE_BYTES = 65536           # received from one connection in one pass: what makes a pass fair
+    PASS_US = 5000                  # after that long a pass ends, and the events left are the next one's
 
 cdef class PassHandler(FrameHandler):
     cdef public bint wants_loop     # set by the handler: a trio task has been given work, do not linger
@@ -33,6 +34,7 @@ cdef class Reactor:
     cdef int epoll_fd, timer_fd, wake_fd, sync_fd
     cdef bint timer_armed
     cdef bint stopping
+    cdef bint accepting             # False: out of descriptors, new connections wait for the next sweep
     cdef dict listeners             # fd -> socket object
     cdef list connections           # by slot: Connection or None
     cdef list socket_objects        # by slot: the Python socket that owns the descriptor, or None when we do
@@ -41,6 +43,8 @@ cdef class Reactor:
     cdef list free_slots
     cdef uint64_t generation
     cdef uint8_t *scratch           # RECEIVE_BYTES
+    cdef void *events               # epoll_event, EVENTS_MAX of them
+    cdef int event_next, event_count  # those that no pass has handled yet
     cdef int64_t now_us
     cdef int64_t linger_ms, budget_us
     cdef readonly Py_ssize_t open_connections
@@ -50,9 +54,10 @@ cdef class Reactor:
     cdef readonly Histogram turn_us  # how long the loop keeps trio's other tasks waiting
 
     cdef int serve(self) except -1
-    cdef int run_pass(self, void *events, int count) except -1
+    cdef int run_pass(self) except -1
     cdef int handle_event(self, uint64_t data, uint32_t bits) except -1
     cdef int accept_all(self, int listen_fd) except -1
+    cdef int pause_accepting(self) except -1
     cdef int receive(self, Py_ssize_t slot) except -1
     cdef int flush(self) except -1
     cdef int send_some(self, Connection connection) except -1

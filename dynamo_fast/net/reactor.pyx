@@ -37,6 +37,7 @@ BUDGET_US = 10_000
 HELLO_S = 10
 STUCK_S = 20
 SWEEP_S = 1
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 cdef extern from "sys/epoll.h" nogil:
     ctypedef union epoll_data_t:
@@ -126,8 +127,10 @@ cdef class Reactor:
         self.free_slots = []
         self.linger_ms, self.budget_us = LINGER_MS, BUDGET_US
         self.pass_us, self.gap_us, self.turn_us = Histogram(), Histogram(), Histogram()
+        self.accepting = True
         self.scratch = <uint8_t *>malloc(RECEIVE_BYTES)
-        if self.scratch == NULL:
+        self.events = malloc(EVENTS_MAX * sizeof(epoll_event))
+        if self.scratch == NULL or self.events == NULL:
             raise MemoryError
         self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
@@ -147,6 +150,7 @@ cdef class Reactor:
                 close(self.sockets[slot].fd)
         free(self.sockets)
         free(self.scratch)
+        free(self.events)
 
     # What the control plane asks ------------------------------------------------------------------------------------------------
 
@@ -169,7 +173,10 @@ cdef class Reactor:
 
     def adopt(self, dialled):
         """A connected, non-blocking socket becomes a Connection; the reactor owns the socket from here on."""
-        host, port = dialled.getpeername()[:2]
+        try:
+            host, port = dialled.getpeername()[:2]
+        except OSError:
+            host, port = "reset", "at once"  # the first receive will tell
         return self.add(dialled.fileno(), dialled, f"{host}:{port}")
 
     def wake(self):
@@ -203,12 +210,16 @@ cdef class Reactor:
                 self.drop(slot, "this node is shutting down")
 
     async def sweep(self):
-        """Once a second: closes who said no hello in time and who has stopped reading."""
+        """Once a second: closes who said no hello in time and who has stopped reading; accepts again after a lack of descriptors."""
         cdef Connection connection
         cdef Socket *place
         while True:
             await trio.sleep(SWEEP_S)
             now_us = clock_us(CLOCK_MONOTONIC)
+            if not self.accepting:
+                self.accepting = True
+                for fd in self.listeners:
+                    self.watch(fd, KIND_LISTENER | <uint64_t><int>fd)
             for slot in range(self.slots):
                 place = &self.sockets[slot]
                 if place.fd < 0:
@@ -227,20 +238,20 @@ cdef class Reactor:
 
     cdef int serve(self) except -1:
         """Passes, until nothing has come for LINGER_MS, BUDGET_US is over, or a trio task has work."""
-        cdef epoll_event events[EVENTS_MAX]
         cdef int count, timeout_ms = 0
         cdef int64_t began_us = clock_us(CLOCK_MONOTONIC)
         cdef int64_t ended_us = began_us
         while True:
-            with nogil:
-                count = epoll_wait(self.epoll_fd, events, EVENTS_MAX, timeout_ms)
-                self.now_us = clock_us(CLOCK_MONOTONIC)
-            if count < 0 and c_errno != errno.EINTR:
-                raise OSError(c_errno, f"epoll_wait: {os.strerror(c_errno)}")
-            if count <= 0 and len(self.outbox) == 0:
-                break
-            began = self.now_us
-            self.run_pass(events, max(count, 0))
+            if self.event_next == self.event_count:
+                with nogil:
+                    count = epoll_wait(self.epoll_fd, <epoll_event *>self.events, EVENTS_MAX, timeout_ms)
+                if count < 0 and c_errno != errno.EINTR:
+                    raise OSError(c_errno, f"epoll_wait: {os.strerror(c_errno)}")
+                if count <= 0 and len(self.outbox) == 0:
+                    break
+                self.event_next, self.event_count = 0, max(count, 0)
+            began = self.now_us = clock_us(CLOCK_MONOTONIC)
+            self.run_pass()
             ended_us = clock_us(CLOCK_MONOTONIC)
             self.pass_us.record(ended_us - began)
             if ended_us - began_us >= self.budget_us or self.stopping or self.handler.wants_loop:
@@ -250,16 +261,21 @@ cdef class Reactor:
         self.turn_us.record(clock_us(CLOCK_MONOTONIC) - began_us)
         return 0
 
-    cdef int run_pass(self, void *ready, int count) except -1:
-        cdef epoll_event *events = <epoll_event *>ready
-        cdef int i
+    cdef int run_pass(self) except -1:
+        cdef epoll_event *event
+        cdef int handled = 0
         self.passes += 1
         self.outbox.begin_pass()
         self.outbox.in_pass = True
         self.handler.begin_pass(self.now_us, clock_us(CLOCK_REALTIME) // 1000)
         try:
-            for i in range(count):
-                self.handle_event(events[i].data.u64, events[i].events)
+            while self.event_next < self.event_count:
+                event = <epoll_event *>self.events + self.event_next
+                self.event_next += 1
+                self.handle_event(event.data.u64, event.events)
+                handled += 1
+                if handled % 16 == 0 and clock_us(CLOCK_MONOTONIC) - self.now_us >= PASS_US:
+                    break
             if self.handler.end_pass() != 0:
                 # The pass answers nothing: what it appended was only true if the write had worked.
                 self.failed_passes += 1
@@ -347,15 +363,26 @@ cdef class Reactor:
         while True:
             fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
-                if c_errno == errno.EMFILE or c_errno == errno.ENFILE:
-                    log.warning("out of file descriptors: a connection waits")
+                if c_errno in OUT_OF_DESCRIPTORS:
+                    self.pause_accepting()
                 return 0
             if self.open_connections >= self.limits.connections_max:
                 self.refused += 1
                 close(fd)
                 continue
             self.accepted += 1
-            self.add(fd, None, None)
+            try:
+                self.add(fd, None, None)
+            except OSError as error:
+                log.warning("a new connection was closed at once: %s", error)
+
+    cdef int pause_accepting(self) except -1:
+        """The listeners would stay readable and the loop spin: nobody is accepted until the next sweep."""
+        log.warning("out of file descriptors: new connections wait")
+        self.accepting = False
+        for fd in self.listeners:
+            epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, fd, NULL)
+        return 0
 
     cdef Connection add(self, int fd, object owner, str label):
         """A descriptor becomes a Connection in a free slot, watched for input."""
@@ -390,8 +417,9 @@ cdef class Reactor:
 
     def options(self, int fd):
         """No delay for small answers; a peer that vanished without a word is noticed within about two minutes."""
-        borrowed = socket.socket(fileno=fd)
+        borrowed = None
         try:
+            borrowed = socket.socket(fileno=fd)
             borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
@@ -400,7 +428,8 @@ cdef class Reactor:
         except OSError:
             pass  # the other side has reset it already; the first receive will tell
         finally:
-            borrowed.detach()
+            if borrowed is not None:
+                borrowed.detach()
 
     def grow(self, Py_ssize_t wanted):
         cdef Py_ssize_t slot, target = max(64, self.slots)
@@ -417,7 +446,7 @@ cdef class Reactor:
         self.sockets, self.slots = grown, target
 
     cdef int drop(self, Py_ssize_t slot, str reason) except -1:
-        """Closes the socket, frees the slot, tells the handler."""
+        """Closes the socket, frees the slot, tells the handler, whose bugs end no other connection."""
         cdef Connection connection = <Connection>self.connections[slot]
         owner = self.socket_objects[slot]
         connection.close(reason)
@@ -430,7 +459,12 @@ cdef class Reactor:
         connection.slot = -1
         self.free_slots.append(slot)
         self.open_connections -= 1
-        return self.handler.closed(connection)
+        try:
+            self.handler.closed(connection)
+        except Exception:
+            self.handler_errors += 1
+            log.exception("a bug met the end of %s", connection.label)
+        return 0
 
     cdef int arm(self, Py_ssize_t slot, uint32_t bits) except -1:
         cdef epoll_event event
@@ -454,7 +488,7 @@ cdef class Reactor:
     cdef int send_some(self, Connection connection) except -1:
         cdef Py_ssize_t slot = connection.slot
         cdef size_t waiting = connection.outgoing.size()
-        cdef uint32_t bits = EPOLLRDHUP
+        cdef uint32_t bits = 0
         cdef ssize_t n = 0
         if waiting:
             n = send(self.sockets[slot].fd, connection.outgoing.data + connection.outgoing.head, waiting, MSG_NOSIGNAL | MSG_DONTWAIT)
@@ -470,9 +504,10 @@ cdef class Reactor:
             return self.drop(slot, connection.close_reason or "closed")
         if waiting:
             bits |= EPOLLOUT
-        # A reader slower than its own requests is not read from until it has caught up.
-        if waiting < HIGH_WATER and not connection.closing:
-            bits |= EPOLLIN
+        # A client that reads more slowly than it asks is not read from until it has caught up. A peer always is: two nodes that
+        # waited for each other so would wait for ever; its answers are bounded by outgoing_bytes_max alone.
+        if not connection.closing and (waiting < HIGH_WATER or connection.peer is not None):
+            bits |= EPOLLIN | EPOLLRDHUP
         return self.arm(slot, bits)
 
     def statistics(self):

@@ -8,11 +8,14 @@ from dynamo_fast.wire.errors import OutgoingFull
 from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.context cimport context_bytes, context_seal
 from dynamo_fast.core.siblings cimport SIBLING_TOMBSTONE, SiblingView, object_clock, object_clock_count, object_next
+from dynamo_fast.node.replica cimport DAMAGED
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_GET_REPLY,
     SIBLING_IS_TOMBSTONE,
     STATUS_NOT_FOUND,
     STATUS_OK,
+    STATUS_OVERLOAD,
+    STATUS_READ_ONLY,
     GetReplySibling,
     get_reply_body_bytes,
     write_get_reply,
@@ -42,6 +45,9 @@ cdef int refuse(Connection client, uint8_t reply_type, uint64_t request_id, uint
     return answer_bytes(client, reply_type, 0, status, request_id, <const uint8_t *><const char *>encoded, len(encoded))
 
 
+REASONS = {0: "is unreachable", STATUS_OVERLOAD: "is overloaded", STATUS_READ_ONLY: "takes no writes", DAMAGED: "has a damaged copy"}
+
+
 cdef str shortfall(Request request, str missing):
     """Which homes did not answer in time or at all: `wanted 2, got 1: 10.0.0.2:7400 is unreachable, 10.0.0.3:7400 refused`."""
     cdef int slot
@@ -53,7 +59,8 @@ cdef str shortfall(Request request, str missing):
                 parts.append(f"{request.view.labels[homes[slot]]} has it in memory and not yet on disk")
             continue
         state = request.reasons[slot] if request.quorum.failed & (1u << slot) else None
-        parts.append(f"{request.view.labels[homes[slot]]} {missing if state is None else 'is unreachable' if state == 0 else f'refused with status {state}'}")
+        parts.append(f"{request.view.labels[homes[slot]]} "
+                     f"{missing if state is None else REASONS.get(state, f'refused with status {state}')}")
     got = bin(request.quorum.acked).count("1")
     durable = f", {request.quorum.wanted_durable} of them on disk" if request.quorum.wanted_durable else ""
     return f"wanted {request.quorum.wanted}{durable}, got {got}: {', '.join(parts)}"
@@ -94,9 +101,9 @@ cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *c
     try:
         out = request.client.begin(MESSAGE_GET_REPLY, 0, STATUS_OK if live else STATUS_NOT_FOUND, request.client_request_id,
                                    get_reply_body_bytes(sealed_bytes, count, values_bytes))
-    except OutgoingFull as error:
-        request.client.close(str(error))
-        return 0
+    except OutgoingFull:
+        return refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_OVERLOAD,
+                      "the answers that wait to be read leave no room for this one; read them, then ask again")
     out = write_get_reply(out, <uint16_t>sealed_bytes, <uint16_t>count)
     if request.merged != NULL:
         context_seal(mac_key, cluster_id, position, object_clock(request.merged), entries, NULL, out)

@@ -78,7 +78,7 @@ cdef class Coordinator:
         cdef Desk desk = self.desk
         return {
             "puts": self.puts.applied, "gets": self.gets.started, "forwards": desk.forwards, "refused": desk.refused,
-            "failed": desk.failed, "expired": self.expired, "read_repairs": self.gets.repairs,
-            "gets_with_siblings": self.gets.siblings_seen, "requests_in_flight": desk.requests.active,
-            "put_ids": len(self.puts.put_ids), "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,
+            "failed": desk.failed, "expired": self.expired, "given_up": desk.given_up, "read_repairs": self.gets.repairs,
+            "gets_with_siblings": self.gets.siblings_seen, "requests_in_flight": desk.requests.active - desk.requests.answered,
+            "put_ids": len(self.puts.put_ids) + len(self.puts.patient_ids), "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,
         }

@@ -29,7 +29,8 @@ cdef class DataPlane(PassHandler):
     cdef object cluster_defaults
     cdef list pass_waiters          # SyncWaiters of this pass, position not known yet
     cdef object sync_queue          # deque of SyncWaiter, positions ascending
-    cdef bint sync_requested
+    cdef Py_ssize_t sync_queue_max  # beyond it nobody is told that his write is on disk
+    cdef dict peers                 # node id -> Connection in use, whether the placement knows the node or not
     cdef readonly uint64_t replicates, reads, control_frames, strangers
 
     cdef int begin_pass(self, int64_t now_us, int64_t wall_ms) except -1

@@ -19,9 +19,14 @@ from collections import deque
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire.errors import ProtocolError
 
+from dynamo_fast.node.answers cimport answer_bytes
 from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
-from dynamo_fast.wire.frame cimport FRAME_SAME
+from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME
 from dynamo_fast.wire.data_messages cimport *
+
+
+cdef enum:
+    SYNCS_PER_REQUEST = 4  # acknowledgements that wait for the disk at once, for every request that one node may have under way
 
 
 @cython.final
@@ -59,6 +64,8 @@ cdef class DataPlane(PassHandler):
         self.cluster_defaults = cluster_defaults
         self.pass_waiters = []
         self.sync_queue = deque()
+        self.sync_queue_max = SYNCS_PER_REQUEST * requests.requests_in_flight_max
+        self.peers = {}
 
     # What the control plane tells ---------------------------------------------------------------------------------------------
 
@@ -78,18 +85,17 @@ cdef class DataPlane(PassHandler):
     @property
     def requests_in_flight(self):
         """Requests coordinated here that have no answer yet."""
-        return self.coordinator.desk.requests.active
+        return self.coordinator.desk.requests.active - self.coordinator.desk.requests.answered
 
     def set_placement(self, uint64_t name, ring, node_ids, hosts, labels):
         """The placement to work by: its 64-bit name, its Ring, and per node index the id, the host label and a name for messages.
 
-        Connections of peers that are in it stay in use.
+        Peers that are up and in it are in use from now on.
         """
         cdef ClusterView view = ClusterView(name, ring, node_ids, hosts, labels, self.node_id)
-        if self.view is not None:
-            for node_id, index in self.view.index_of.items():
-                if node_id in view.index_of:
-                    view.connections[view.index_of[node_id]] = self.view.connections[index]
+        for node_id, connection in self.peers.items():
+            if node_id in view.index_of:
+                view.connections[view.index_of[node_id]] = connection
         self.view = view
         self.coordinator.desk.view = view
 
@@ -98,15 +104,20 @@ cdef class DataPlane(PassHandler):
         self.coordinator.set_buckets(settings, self.cluster_defaults)
 
     def peer_up(self, bytes node_id not None, Connection connection not None):
-        """From now on `connection` reaches that node; its HELLO has been answered. A node that is in no placement is ignored."""
+        """From now on `connection` reaches that node; its HELLO has been answered. Used as soon as a placement has the node."""
+        before = self.peers.get(node_id)
+        if before is not None and before is not connection:
+            self.peer_down(node_id)  # what waits for answers on that one would wait in vain
+        self.peers[node_id] = connection
         if self.view is not None and node_id in self.view.index_of:
             self.view.connections[self.view.index_of[node_id]] = connection
 
     def peer_down(self, bytes node_id not None):
         """That node has no connection any more: requests that wait for it are settled without it."""
+        self.peers.pop(node_id, None)
         if self.view is not None and node_id in self.view.index_of:
             self.view.connections[self.view.index_of[node_id]] = None
-            self.coordinator.peer_lost(node_id)
+        self.coordinator.peer_lost(node_id)
 
     def peers_up(self):
         """Ids of the other nodes of the placement that can be asked now."""
@@ -150,8 +161,7 @@ cdef class DataPlane(PassHandler):
         return self.lookahead.foresee(data, n)
 
     cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1:
-        peer.begin(header.type + 1, 0, status, header.request_id, 0)
-        return peer.finish()
+        return answer_bytes(peer, header.type + 1, 0, status, header.request_id, NULL, 0)
 
     cdef int replicate(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
         """REPLICATE: merge, then acknowledge, after the disk if asked to."""
@@ -170,6 +180,8 @@ cdef class DataPlane(PassHandler):
         if message.flags & REPLICATE_NO_REPLY:
             return 0
         if status == STATUS_OK and message.flags & REPLICATE_ACK_DURABLE:
+            if len(self.sync_queue) + len(self.pass_waiters) >= self.sync_queue_max:
+                return self.reply(peer, header, STATUS_OVERLOAD)
             self.pass_waiters.append(waiter(peer, header.request_id))
             return 0
         return self.reply(peer, header, status)
@@ -179,7 +191,6 @@ cdef class DataPlane(PassHandler):
         cdef ReadMessage message
         cdef Address address
         cdef ObjectView own
-        cdef uint8_t *out
         cdef int status
         if parse_read(body, header.body_bytes, &message) != 0:
             raise ProtocolError("a READ that cannot be read")
@@ -194,11 +205,10 @@ cdef class DataPlane(PassHandler):
         if status != STATUS_OK:
             return self.reply(peer, header, status)
         if own.hash == message.known_hash:
-            peer.begin(MESSAGE_READ_REPLY, FRAME_SAME, STATUS_OK, header.request_id, 0)
-            return peer.finish()
-        out = peer.begin(MESSAGE_READ_REPLY, 0, STATUS_OK, header.request_id, own.n)
-        memcpy(out, own.data, own.n)
-        return peer.finish()
+            return answer_bytes(peer, MESSAGE_READ_REPLY, FRAME_SAME, STATUS_OK, header.request_id, NULL, 0)
+        if peer.outgoing.size() + own.n + FRAME_HEADER_BYTES > peer.outgoing.limit:
+            return self.reply(peer, header, STATUS_OVERLOAD)
+        return answer_bytes(peer, MESSAGE_READ_REPLY, 0, STATUS_OK, header.request_id, own.data, own.n)
 
     cdef int closed(self, Connection connection) except -1:
         """The reactor has closed a connection; the control plane hears of it as a frame of type 0."""
@@ -233,15 +243,17 @@ cdef class DataPlane(PassHandler):
             return 0
         position = self.engine.log_position()
         for token in coordinator.puts.awaiting_sync:
-            self.pass_waiters.append(waiter(None, token))
+            if len(self.sync_queue) + len(self.pass_waiters) < self.sync_queue_max:
+                self.pass_waiters.append(waiter(None, token))
         coordinator.puts.awaiting_sync.clear()
         for waiting in self.pass_waiters:
             waiting.position = position
         self.sync_queue.extend(self.pass_waiters)
         self.pass_waiters.clear()
-        if self.engine.durable_position() >= position:
-            return self.synced()
-        return self.engine.request_sync()
+        if self.engine.durable_position() < position:
+            self.engine.request_sync()
+        # Where syncs are done at once nothing else would tell.
+        return self.synced() if self.engine.durable_position() >= position else 0
 
     cdef int synced(self) except -1:
         """The disk has caught up with some of the log: acknowledge what waited for that, ask again for what is left."""
@@ -253,9 +265,9 @@ cdef class DataPlane(PassHandler):
             waiting = <SyncWaiter>self.sync_queue.popleft()
             if waiting.peer is None:
                 self.coordinator.puts.durable_here(waiting.request_id)
-            elif not waiting.peer.closing:
-                waiting.peer.begin(MESSAGE_REPLICATE_REPLY, 0, STATUS_OK, waiting.request_id, 0)
-                waiting.peer.finish()
+            else:
+                # The connection is not the one whose event we are in: that it does not read must end it and no other (!).
+                answer_bytes(waiting.peer, MESSAGE_REPLICATE_REPLY, 0, STATUS_OK, waiting.request_id, NULL, 0)
         if self.sync_queue:
             self.engine.request_sync()
         return 0
@@ -271,6 +283,10 @@ cdef class DataPlane(PassHandler):
     def finish_pass(self):
         """Python's `end_pass`: 0, or 1 when nothing of this pass may be answered."""
         return self.end_pass()
+
+    def disk_synced(self):
+        """Python's `synced`."""
+        self.synced()
 
     def statistics(self):
         """Counters since the start, and latency histograms in microseconds; the engine's stand beside them."""

@@ -21,9 +21,10 @@ cdef class Desk:
     cdef uint8_t cluster_id[16]
     cdef uint32_t value_bytes_max, key_bytes_max
     cdef int64_t now_us, now_ms, wall_ms   # of this pass
-    cdef uint64_t forwards, refused, failed
+    cdef uint64_t forwards, refused, failed, given_up
 
     cdef int no(self, Connection client, const FrameHeader *header, uint16_t status, str text) except -1
+    cdef bint overloaded(self) except -1
     cdef Policy policy_of(self, const uint8_t *bucket, size_t bucket_bytes)
     cdef int start(self, Request request, Connection client, const FrameHeader *header, uint32_t partition, int64_t deadline_ms) except -1
     cdef int count_unreachable(self, Request request) except -1

@@ -42,6 +42,21 @@ cdef class Desk:
         self.refused += 1
         return refuse(client, header.type + 1, header.request_id, status, text)
 
+    cdef bint overloaded(self) except -1:
+        """Is there no room for one more request? Gets that were answered and wait for late replies make room: a peer that hangs
+        must not turn clients away whom the others can serve."""
+        cdef RequestTable requests = self.requests
+        cdef Request request
+        if requests.active < requests.limit:
+            return False
+        if requests.answered == 0 or 8 * requests.answered < requests.limit:
+            return True  # too few to be worth the search
+        for request in list(requests.slots):
+            if request is not None and request.answered:
+                self.given_up += 1
+                requests.release(request)
+        return False
+
     cdef Policy policy_of(self, const uint8_t *bucket, size_t bucket_bytes):
         return <Policy>self.policies.get(PyBytes_FromStringAndSize(<const char *>bucket, bucket_bytes) if bucket_bytes else b"")
 
@@ -91,7 +106,8 @@ cdef class Desk:
     cdef int forwarded(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
         """The answer to what we forwarded: relayed, with the hint that the client could have asked a home itself."""
         cdef Request found = self.requests.get(header.request_id)
-        if type(found) is not ForwardRequest or found.reply_type != header.type:
+        if (type(found) is not ForwardRequest or found.reply_type != header.type
+                or found.view.index_of.get(peer.peer, -1) != (<ForwardRequest>found).home):
             return 0
         answer_bytes(found.client, header.type, header.flags | FRAME_STALE_PLACEMENT, header.status, found.client_request_id,
                      body, header.body_bytes)

@@ -18,6 +18,6 @@ cdef class GetCoordinator:
     cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1
     cdef int send(self, GetRequest request, const Address *address, uint64_t known_hash) except -1
     cdef int answered(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
-    cdef bint covers_session(self, GetRequest request) except -1
+    cdef bint covers_session(self, GetRequest request) noexcept
     cdef int settle(self, GetRequest request) except -1
     cdef int finish(self, GetRequest request) except -1

@@ -54,7 +54,7 @@ cdef class GetCoordinator:
                                message.deadline_ms, desk.view.ring.replicas)
         except OptionsError as error:
             return desk.no(client, header, STATUS_BAD_REQUEST, str(error))
-        if desk.requests.full():
+        if desk.overloaded():
             return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         address.partition = desk.view.ring.partition_of(address.position)
@@ -64,6 +64,9 @@ cdef class GetCoordinator:
         request = GetRequest.__new__(GetRequest)
         if message.session_context_bytes:
             request.session = PyBytes_FromStringAndSize(<const char *>message.session_context, message.session_context_bytes)
+            if context_open(desk.replica.mac_key, desk.cluster_id, address.position, <const uint8_t *><const char *>request.session,
+                            message.session_context_bytes, &request.seen, &request.seen_count, &request.seen_dot) != 0:
+                return desk.no(client, header, STATUS_BAD_CONTEXT, "the session's context is not of this key and cluster, or damaged")
         quorum_begin(&request.quorum, desk.view.hosts_of(address.partition), desk.view.ring.replicas, plan.r, 0)
         status = desk.replica.find(&address, &own)
         if status == STATUS_KEY_COLLISION:
@@ -128,35 +131,26 @@ cdef class GetCoordinator:
             request.take(slot, NULL, 0)
         elif header.status == STATUS_OK and header.flags & FRAME_SAME:
             request.version_of[slot] = 0
-        elif header.status == STATUS_OK and object_check(body, header.body_bytes) == 0:
-            request.take(slot, body, header.body_bytes)
-        else:
+        elif (header.status != STATUS_OK or object_check(body, header.body_bytes) != 0
+              or not request.take(slot, body, header.body_bytes)):
             request.quorum.failed |= 1u << slot
-            request.reasons[slot] = header.status
+            # Of a record that it cannot read a home says READ_ONLY, since a status for that alone would tell clients nothing more.
+            request.reasons[slot] = DAMAGED if header.status == STATUS_OK or header.status == STATUS_READ_ONLY else header.status
             return self.settle(request)
         request.quorum.failed &= ~(1u << slot)
         request.quorum.acked |= 1u << slot
         return self.settle(request)
 
-    cdef bint covers_session(self, GetRequest request) except -1:
+    cdef bint covers_session(self, GetRequest request) noexcept:
         """Does the merge cover everything that the client's session has seen? Then it may be shown: reads are monotonic."""
-        cdef Desk desk = self.desk
-        cdef const uint8_t *entries
-        cdef const uint8_t *dot
-        cdef uint32_t count
-        cdef Address address
+        cdef const uint8_t *dot = request.seen_dot
         if request.session is None:
             return True
-        desk.replica.locate(<const uint8_t *><const char *>request.bucket, len(request.bucket),
-                            <const uint8_t *><const char *>request.key, len(request.key), &address)
-        if context_open(desk.replica.mac_key, desk.cluster_id, address.position, <const uint8_t *><const char *>request.session,
-                        len(request.session), &entries, &count, &dot) != 0:
-            return True
         if request.merged == NULL:
-            return count == 0 and dot == NULL
+            return request.seen_count == 0 and dot == NULL
         if dot != NULL and object_counter(request.merged, request.merged_n, dot, load_u64(dot + 16)) < load_u64(dot + 24):
             return False
-        return clock_descends(object_clock(request.merged), object_clock_count(request.merged), entries, count)
+        return clock_descends(object_clock(request.merged), object_clock_count(request.merged), request.seen, request.seen_count)
 
     cdef int settle(self, GetRequest request) except -1:
         """Answer with R answers that cover the session; stay for the late ones, and repair whoever lags (paper 5)."""
@@ -170,13 +164,13 @@ cdef class GetCoordinator:
             if request.merged != NULL and object_sibling_count(request.merged) > 1:
                 self.siblings_seen += 1
             answer_get(request, desk.replica.mac_key, desk.cluster_id, address.position)
-            request.answered = True
+            desk.requests.mark_answered(request)
         if not request.answered and (complete or not quorum_possible(&request.quorum)):
             desk.failed += 1
             refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_QUORUM_FAILED,
                    f"not enough replicas ({shortfall(request, 'has not answered')})" if not quorum_reached(&request.quorum)
                    else "no replica has yet seen what this session has; try again")
-            request.answered = True
+            desk.requests.mark_answered(request)
         return self.finish(request) if complete else 0
 
     cdef int finish(self, GetRequest request) except -1:

@@ -14,7 +14,9 @@ from dynamo_fast.wire.frame cimport FrameHeader
 
 cdef class PutCoordinator:
     cdef Desk desk
-    cdef PutIds put_ids
+    cdef PutIds put_ids             # of puts with the usual deadline or less
+    cdef PutIds patient_ids         # of puts with longer ones: few may use them up, and only for each other
+    cdef int64_t usual_deadline_ms
     cdef size_t object_bytes_max    # of a whole object, siblings and all
     cdef uint32_t siblings_max
     cdef list awaiting_sync         # tokens of this pass's puts that wait for our own disk

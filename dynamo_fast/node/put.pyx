@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memcpy
 from dynamo_fast.core.options import OptionsError
 from dynamo_fast.wire.errors import OutgoingFull
 
-from dynamo_fast.core.bytes cimport store_u64
+from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
@@ -33,6 +33,8 @@ cdef class PutCoordinator:
     def __cinit__(self, Desk desk not None, limits, requests, cluster_defaults, uint64_t salt):
         self.desk = desk
         self.put_ids = PutIds(salt, requests.put_ids_max)
+        self.patient_ids = PutIds(salt, requests.put_ids_max)
+        self.usual_deadline_ms = cluster_defaults.deadline_ms
         # All N homes may have put siblings of this size apart from each other, and the merge still has to travel.
         self.object_bytes_max = limits.frame_bytes_max // (cluster_defaults.n + 1)
         self.siblings_max = limits.siblings_max
@@ -46,6 +48,7 @@ cdef class PutCoordinator:
         cdef Address address
         cdef Policy policy
         cdef Plan plan
+        cdef uint8_t made_up_id[16]
         cdef int code = parse_put(body, header.body_bytes, &message)
         if code != 0:
             return desk.no(client, header, message_status(code), message_error(code).decode())
@@ -64,12 +67,17 @@ cdef class PutCoordinator:
                                message.deadline_ms, desk.view.ring.replicas)
         except OptionsError as error:
             return desk.no(client, header, STATUS_BAD_REQUEST, str(error))
-        if desk.requests.full():
+        if desk.overloaded():
             return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         address.partition = desk.view.ring.partition_of(address.position)
         if desk.view.slot_of(address.partition, desk.view.own_index) < 0:
             return desk.forward(client, header, body, address.partition, plan.deadline_ms, DEADLINE_AT)
+        if load_u64(message.put_id) == 0 and load_u64(message.put_id + 8) == 0:
+            # No id, so no retry of it is known; but two such puts of one key must not be taken for one (!).
+            store_u64(made_up_id, desk.replica.fresh_epoch())
+            store_u64(made_up_id + 8, desk.replica.fresh_epoch())
+            message.put_id = made_up_id
         return self.apply(PutRequest.__new__(PutRequest), &address, &message, policy, plan, header, client)
 
     cdef int apply(self, PutRequest request, Address *address, const PutMessage *message, Policy policy, Plan plan,
@@ -83,6 +91,7 @@ cdef class PutCoordinator:
         cdef uint32_t entries = 0
         cdef int i, status
         cdef bint seen
+        cdef PutIds ids = self.put_ids if plan.deadline_ms <= self.usual_deadline_ms else self.patient_ids
         if message.context_bytes and context_open(desk.replica.mac_key, desk.cluster_id, address.position, message.context,
                                                   message.context_bytes, &context, &entries, &dot) != 0:
             return desk.no(client, header, STATUS_BAD_CONTEXT, "the context is not of this key and cluster, or damaged; get the key again")
@@ -93,8 +102,8 @@ cdef class PutCoordinator:
         # Ids are remembered per key, so that a client that repeats one id for all its puts does not lose them.
         for i in range(16):
             retry_id[i] = message.put_id[i] ^ address.position[i]
-        seen = self.put_ids.seen(retry_id)
-        if not self.put_ids.room(plan.deadline_ms, desk.now_ms) and not seen:
+        seen = self.put_ids.seen(retry_id) or self.patient_ids.seen(retry_id)
+        if not ids.room(plan.deadline_ms, desk.now_ms) and not seen:
             return desk.no(client, header, STATUS_OVERLOAD, "too many puts to remember for retries; slow down")
         quorum_begin(&request.quorum, desk.view.hosts_of(address.partition), desk.view.ring.replicas, plan.w, plan.dw)
         request.view, request.partition = desk.view, address.partition
@@ -109,7 +118,7 @@ cdef class PutCoordinator:
             return desk.no(client, header, status, f"this node takes no writes: {desk.replica.engine.read_only}"
                            if status == STATUS_READ_ONLY else REFUSALS[status])
         if not seen:
-            self.put_ids.add(retry_id)
+            ids.add(retry_id)
         self.applied += 1
         request.context = self.new_context(address, message, &made, context, entries)
         desk.start(request, client, header, address.partition, plan.deadline_ms)

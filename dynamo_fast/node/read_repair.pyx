@@ -1,6 +1,6 @@
 """Read repair (paper 5): whoever answered a get with less than the merge of all answers is sent the merge, after the answer.
 
-A home that answered "nothing" is one of them. What is sent is merged there like any other object, so a repair can only add; it
+A home that answered "nothing" is one of them, and so is one whose copy is damaged. What is sent is merged there like any other object, so a repair can only add; it
 asks for no acknowledgement, and one that is lost is made up for by the next get or by anti-entropy.
 """
 
@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from dynamo_fast.wire.errors import OutgoingFull
 
-from dynamo_fast.node.replica cimport Address, ObjectView
+from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
 from dynamo_fast.wire.connection cimport Connection
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_REPLICATE,
@@ -30,7 +30,9 @@ cdef int read_repair(Desk desk, GetRequest request) except -1:
     if request.merged == NULL or request.view is not desk.view:
         return 0
     for slot in range(request.quorum.homes):
-        if not request.quorum.acked & (1u << slot) or request.version_of[slot] == request.version:
+        if request.version_of[slot] == request.version:
+            continue
+        if not request.quorum.acked & (1u << slot) and not (request.quorum.failed & (1u << slot) and request.reasons[slot] == DAMAGED):
             continue
         repaired += 1
         if homes[slot] == request.view.own_index:

@@ -41,7 +41,7 @@ from dynamo_fast.core.siblings cimport (
     object_put_bound,
     object_sibling_count,
 )
-from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, FIND_ROT
+from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, FIND_ROT, ROOM_NONE
 from dynamo_fast.storage.schema cimport POSITION_BYTES, record_bytes, record_write, store_key_write
 from dynamo_fast.wire.data_messages cimport (
     PUT_OVERWRITE,
@@ -220,7 +220,8 @@ cdef class Replica:
             return STATUS_CLOCK_FULL if which == OBJECT_CLOCK_FULL else STATUS_TOO_MANY_SIBLINGS
         if which & 1:
             result.data, result.n, result.hash = view.object, view.object_n, view.hash
-            return STATUS_OK
+            # What stands here may be of a pass whose log write failed; then this node must not vouch for it (!).
+            return STATUS_OK if self.engine.room() != ROOM_NONE or self.engine.read_only is None else STATUS_READ_ONLY
         if which == 2:
             memcpy(made, incoming, n)
             made_n = n

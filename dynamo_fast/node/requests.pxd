@@ -29,14 +29,17 @@ cdef class PutRequest(Request):
 cdef class GetRequest(Request):
     cdef bytes bucket
     cdef bytes key
-    cdef bytes session              # a context that the answer must cover, or None
+    cdef bytes session              # a context that the answer must cover, or None; what it holds:
+    cdef const uint8_t *seen
+    cdef const uint8_t *seen_dot    # NULL: none
+    cdef uint32_t seen_count
     cdef uint8_t *merged            # the merge of all answers so far; NULL: nobody had anything
     cdef size_t merged_n
     cdef size_t merged_capacity
     cdef int8_t version             # counts the changes of `merged`; 0 is this node's own copy
     cdef int8_t version_of[HOMES_MAX]  # by home: the version it has shown, STALE or UNKNOWN
 
-    cdef int take(self, int slot, const uint8_t *object, size_t n) except -1
+    cdef bint take(self, int slot, const uint8_t *object, size_t n) except -1
     cdef int replace(self, const uint8_t *object, size_t n) except -1
     cdef bint complete(self) noexcept
 
@@ -49,8 +52,9 @@ cdef class RequestTable:
     cdef uint32_t *generations      # by slot; moves on at every release
     cdef readonly Py_ssize_t limit
     cdef readonly Py_ssize_t active
+    cdef readonly Py_ssize_t answered  # of the active ones: their client has its answer, late replies are waited for
 
-    cdef bint full(self) noexcept
     cdef int add(self, Request request) except -1
     cdef Request get(self, uint64_t token)
+    cdef int mark_answered(self, Request request) except -1
     cdef int release(self, Request request) except -1

@@ -50,19 +50,19 @@ cdef class GetRequest(Request):
         self.merged_n = n
         return 0
 
-    cdef int take(self, int slot, const uint8_t *object, size_t n) except -1:
-        """Home `slot` has answered with `object` (checked before; NULL: it has nothing)."""
+    cdef bint take(self, int slot, const uint8_t *object, size_t n) except -1:
+        """Home `slot` has answered with `object` (checked before; NULL: it has nothing). False when the two cannot be merged."""
         cdef int which
         cdef size_t made_n = 0
         cdef uint8_t *made
         if object == NULL:
             self.version_of[slot] = STALE if self.merged != NULL else self.version
-            return 0
+            return True
         if self.merged == NULL:
             self.replace(object, n)
             self.version += 1
             self.version_of[slot] = self.version
-            return 0
+            return True
         made = <uint8_t *>malloc(self.merged_n + n)
         if made == NULL:
             raise MemoryError
@@ -77,7 +77,7 @@ cdef class GetRequest(Request):
         if which == 2 or which == 0:
             self.version += 1
         self.version_of[slot] = self.version if which == 2 or which == 3 else STALE
-        return 0
+        return which >= 0
 
     cdef bint complete(self) noexcept:
         """Has every home answered or failed?"""
@@ -105,11 +105,8 @@ cdef class RequestTable:
     def __dealloc__(self):
         free(self.generations)
 
-    cdef bint full(self) noexcept:
-        return self.active >= self.limit
-
     cdef int add(self, Request request) except -1:
-        """Gives the request its token. The caller has asked `full` first."""
+        """Gives the request its token. The caller has seen to it that there is room."""
         cdef Py_ssize_t slot
         assert self.active < self.limit
         if self.free:
@@ -132,9 +129,17 @@ cdef class RequestTable:
             return None
         return <Request>self.slots[slot]
 
+    cdef int mark_answered(self, Request request) except -1:
+        """Its client has its answer; it stays for late replies."""
+        assert not request.answered
+        request.answered = True
+        self.answered += 1
+        return 0
+
     cdef int release(self, Request request) except -1:
         cdef Py_ssize_t slot = <Py_ssize_t>(request.token & 0xFFFFFFFF)
         assert self.slots[slot] is request
+        self.answered -= request.answered
         self.slots[slot] = None
         self.generations[slot] += 1
         self.free.append(slot)

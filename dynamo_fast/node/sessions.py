@@ -204,10 +204,10 @@ class Sessions:
         host, port = parse_address(address)
         with trio.move_on_after(DIAL_TIMEOUT_S):
             try:
-                dialled = await self._env.dial(host, port)
+                connection = self._adopt(await self._env.dial(host, port))
             except OSError as error:
                 raise CallFailed(f"{address}: {error.strerror or error}") from error
-            session = self._hail(self._adopt(dialled), address, passing)
+            session = self._hail(connection, address, passing)
             try:
                 await session.greeted.wait()
             finally:

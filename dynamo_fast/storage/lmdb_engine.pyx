@@ -185,15 +185,18 @@ cdef class LmdbEngine(Engine):
         return 0
 
     cdef int end_pass(self) except -1:
-        # While writes are refused, `retry` alone writes what is left of the pass that failed; passes that only read go on.
-        if self.log.batch_n == 0 or self.refusal is not None:
+        # While writes are refused, `retry` alone writes what is left of the pass that failed; passes that only read go on. A pass that
+        # had stored something before a failed fdatasync was noticed is none of those.
+        if self.log.batch_n == self.left_n:
             return 0
         cdef int64_t began = self.clock_ns()
         try:
             self.log.write()
         except OSError as error:
             self.refuse(error)
+            self.left_n = self.log.batch_n
             raise ReadOnlyError(self.refusal) from error
+        self.left_n = 0
         if self.waker is not None:
             self.waker.set()
             self.waker = None
@@ -217,7 +220,7 @@ cdef class LmdbEngine(Engine):
         except OSError as error:
             self.refuse(error)
         else:
-            self.refusal = None
+            self.refusal, self.left_n = None, 0
 
     cdef uint64_t log_position(self) noexcept:
         return self.log.position()

@@ -29,6 +29,16 @@ def test_a_long_deadline_is_kept_among_short_ones() -> None:
         assert long_lived in ids
 
 
+def test_short_deadlines_do_not_shorten_what_was_promised_before() -> None:
+    ids = PutIds(salt=1, ids_max=1000)
+    ids.remember(b"a" * 16, 1000, now_ms=0)
+    kept = b"K" * 16
+    ids.remember(kept, 1000, now_ms=1999)
+    for now_ms in range(2000, 1999 + 2000):
+        ids.remember(random.Random(now_ms).randbytes(16), 1, now_ms)
+        assert kept in ids
+
+
 def test_a_full_table_says_so_and_recovers() -> None:
     ids = PutIds(salt=1, ids_max=10)
     source = random.Random(0)

@@ -43,6 +43,17 @@ def test_durable_copies_are_counted_apart() -> None:
     assert count.reached
 
 
+def test_durable_copies_on_one_machine_count_once() -> None:
+    """Or the loss of that machine's disks would leave no copy on disk anywhere."""
+    count = QuorumCount([7, 7, 8], wanted=2, wanted_durable=2)
+    count.ack(0, durable=True)
+    count.ack(1, durable=True)
+    count.ack(2)
+    assert not count.reached
+    count.ack(2, durable=True)
+    assert count.reached
+
+
 def test_possible_ends_with_the_failures_that_make_it_so() -> None:
     count = QuorumCount([1, 2, 3], wanted=2)
     count.fail(0)
@@ -60,8 +71,11 @@ def test_wrong_arguments_are_named() -> None:
 
 def reached_by_definition(hosts: list[int], wanted: int, durable: int, acked: set[int], on_disk: set[int]) -> bool:
     wanted, durable = min(wanted, len(hosts)), min(durable, len(hosts))
-    machines = min(wanted, len(set(hosts)))
-    return len(acked) >= wanted and len({hosts[i] for i in acked}) >= machines and len(on_disk) >= durable
+    machines = len(set(hosts))
+    return (
+        len(acked) >= wanted and len({hosts[i] for i in acked}) >= min(wanted, machines)
+        and len(on_disk) >= durable and len({hosts[i] for i in on_disk}) >= min(durable, machines)
+    )  # fmt: skip
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.integers(1, 6), st.integers(0, 6), st.data())

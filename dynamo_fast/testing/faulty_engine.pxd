@@ -1,0 +1,18 @@
+"""The engine that errs; see faulty_engine.pyx."""
+
+from libc.stdint cimport uint64_t
+
+from dynamo_fast.storage.engine cimport Engine
+
+
+cdef class FaultyEngine(Engine):
+    cdef readonly Engine inner
+    cdef public str failure         # not None: the next log write fails with this sentence; writes are refused until `heal`
+    cdef public bint full           # room is none, for client puts
+    cdef public bint hold_syncs     # a sync that is asked for is not done until `finish_syncs`
+    cdef readonly uint64_t writes   # log writes that have worked
+    cdef set damaged                # store keys whose records cannot be read
+    cdef str refusal
+    cdef bint unwritten             # this pass has stored something
+    cdef uint64_t written           # as if there were a log: what was stored
+    cdef uint64_t synced
