@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.env import Env
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.interfaces import Engine
@@ -14,7 +15,8 @@ from dynamo_fast.wire.control_messages import KeysPageReply, KeysPageRequest
 from dynamo_fast.wire.status import Status
 
 POSITION_BITS = 128
-STEP_RECORDS = 16  # read between two chances for others to run; with values of 1 MiB that is the memory of a step
+STEP_RECORDS = 16  # read at once; with values of 1 MiB that is the memory it takes
+SLICE_S = 0.002  # of reading, then others get a chance to run
 RECORDS_PER_PAGE_MAX = 20_000  # looked at for one page, whatever they were: keys of other buckets, deleted ones
 FIRST, LAST = bytes(24), b"\xff" * 24  # store keys before and after all others
 
@@ -34,8 +36,9 @@ def following(store_key: bytes) -> bytes:
 class Keys:
     """Answers KeysPageRequest from the engine."""
 
-    def __init__(self, cluster: Cluster, engine: Engine) -> None:
+    def __init__(self, cluster: Cluster, engine: Engine, env: Env) -> None:
         self._cluster = cluster
+        self._env = env
         self._engine = engine
 
     async def answer(self, session: Session, request: KeysPageRequest) -> KeysPageReply:
@@ -50,6 +53,7 @@ class Keys:
         entries: list[tuple[bytes, bytes]] = []
         seen = 0
         told = request.after
+        slice_began_s = self._env.now()
         while len(entries) < request.limit and seen < RECORDS_PER_PAGE_MAX:
             found = self._engine.scan(start, end, min(STEP_RECORDS, request.limit - len(entries)))
             if not found:
@@ -61,7 +65,9 @@ class Keys:
             seen += len(found)
             told = found[-1][0]
             start = following(told)
-            await trio.lowlevel.checkpoint()
+            if self._env.now() - slice_began_s > SLICE_S:
+                await trio.lowlevel.checkpoint()
+                slice_began_s = self._env.now()
         return KeysPageReply(entries=entries, next=told, done=False)
 
 

@@ -129,7 +129,7 @@ class Node:
         self.control.on(messages.PlacementRequest, describe.answer_placement)
         self.control.on(messages.RingInfoRequest, describe.answer_ring)
         self.control.on(messages.StatusRequest, describe.answer_status)
-        self.control.on(messages.KeysPageRequest, Keys(self.cluster, self.engine).answer)
+        self.control.on(messages.KeysPageRequest, Keys(self.cluster, self.engine, self.env).answer)
         self.control.on(messages.BucketSetRequest, buckets.answer_set)
         self.control.on(messages.BucketListRequest, buckets.answer_list)
         self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
