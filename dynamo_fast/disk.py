@@ -71,6 +71,17 @@ class Disk:
         """All of a file."""
         return path.read_bytes()
 
+    def read_into(self, path: Path, target: bytearray) -> int:
+        """All of a file into the start of target, which grows when it is too short; how many bytes that was."""
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if len(target) < size:
+                target.extend(bytes(size - len(target)))
+            view, done = memoryview(target)[:size], 0
+            while done < size and (count := file.readinto(view[done:])):
+                done += count
+            return done
+
     def replace(self, path: Path, data: bytes) -> None:
         """Gives the file this content, whole or not at all, and on disk when this returns."""
         beside = path.with_name(path.name + ".new")

@@ -7,7 +7,6 @@ see them in LMDB. A checkpoint that fails is asked for again: the helper skips w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dynamo_fast.storage.mover import COMMITTED, DONE, Mover
@@ -38,9 +37,9 @@ class Checkpoints:
     def under_way(self) -> bool:
         return self.range_index is not None
 
-    def step(self, engine: LmdbEngine, now_ns: int) -> list[Callable[[], object]]:
-        """Goes on as far as it can without waiting; what has to be done in a thread is returned."""
-        jobs = self._listen(engine, now_ns)
+    def step(self, engine: LmdbEngine, now_ns: int) -> None:
+        """Goes on as far as it can without waiting."""
+        self._listen(engine, now_ns)
         if self.range_index is None and engine.wants_checkpoint:
             self.range_index, self._position = engine.freeze_oldest()
             if self.range_index is not None:
@@ -51,16 +50,14 @@ class Checkpoints:
                 self._asked = True
             except OSError as error:
                 self._fail(f"the helper process cannot be asked: {error}", now_ns)
-        return jobs
 
-    def _listen(self, engine: LmdbEngine, now_ns: int) -> list[Callable[[], object]]:
+    def _listen(self, engine: LmdbEngine, now_ns: int) -> None:
         try:
             replies = self.mover.poll()
         except ConnectionError as error:
             self._cpu_ns_before = self.helper_cpu_ns
             self._fail(str(error), now_ns)
-            return []
-        jobs: list[Callable[[], object]] = []
+            return
         for reply in replies:
             self.helper_cpu_ns = self._cpu_ns_before + reply.cpu_ns
             if reply.kind == COMMITTED:
@@ -68,12 +65,11 @@ class Checkpoints:
                 self.bytes_moved += reply.record_bytes
                 engine.renew()
             elif reply.kind == DONE:
-                jobs += engine.drop_frozen(reply.range_index)
+                engine.drop_frozen(reply.range_index)
                 self.range_index, self._asked, self.trouble = None, False, None
                 self.done += 1
             else:
                 self._fail(f"records cannot be moved to LMDB ({reply.text})", now_ns)
-        return jobs
 
     def _fail(self, trouble: str, now_ns: int) -> None:
         self.trouble = trouble

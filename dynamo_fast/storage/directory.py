@@ -15,6 +15,8 @@ from pathlib import Path
 
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.engine import StorageError
+from dynamo_fast.storage.log import segment_number
+from dynamo_fast.storage.log_start import LogStart
 
 FORMAT = 1  # raised when a version of this package could not read the directory any more
 
@@ -39,9 +41,12 @@ class StorageDirectory:
 
     def _enter(self, partitions: int) -> None:
         description = self._describe()
-        if description is None and self.disk.list(self.log):
+        if description is None and any(segment_number(name) is not None for name in self.disk.list(self.log)):
             raise StorageError(f"{self.path} has a log but no storage.json: it was not made by this program, or has lost files")
         self.first_start = description is None
+        self.log_start = LogStart(self.disk, self.log)
+        if self.first_start:
+            self.log_start.create()  # before storage.json, which says that it is there
         known = description or {"format": FORMAT, "partitions": partitions}
         if known.get("format") != FORMAT:
             raise StorageError(

@@ -20,7 +20,7 @@ cdef extern from "group_commit.h" nogil:
 cdef class GroupCommit:
     cdef group_commit commit
     cdef bint started
-    cdef list files                 # files without a descriptor, which are synced in place, oldest first
+    cdef list files                 # files without a descriptor: synced in place, oldest first, and closed when the next one is synced
     cdef uint64_t durable_in_place
     cdef int failure_in_place
     cdef uint64_t syncs_in_place

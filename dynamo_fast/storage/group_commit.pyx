@@ -52,7 +52,8 @@ cdef class GroupCommit:
         except OSError as error:
             self.failure_in_place = error.errno
             return 0
-        del self.files[:-1]
+        while len(self.files) > 1:
+            self.files.pop(0).close()
         self.durable_in_place = self.commit.written
         return 0
 
@@ -83,5 +84,7 @@ cdef class GroupCommit:
         """Ends the thread; a sync in progress is waited for. Nothing may be called after that."""
         if self.started:
             self.started = False
+            for file in self.files:
+                file.close()
             with nogil:
                 group_commit_stop(&self.commit)

@@ -88,14 +88,19 @@ cdef class LmdbEngine(Engine):
         self.buffer = WriteBuffer(self.settings.write_buffer_bytes_max)
         cdef Replay replay = Replay(self.disk, self.buffer, self.forest, moved, visitor)
         number = max((segment_number(name) or 0 for name in self.disk.list(place.log)), default=0)
-        replay.run(place.log, place.same_boot, self.settings.replay_visit_bytes)
+        clean = not place.unclean
+        replay.run(place.log, place.log_start.read(), clean or place.same_boot, self.settings.replay_visit_bytes)
         self.rot_partitions = set(place.suspects | replay.rot_partitions)
         if replay.rot_records:
             self.mend_base_hashes()
         place.set_suspects(self.rot_partitions)
         # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
-        end = max(replay.end or 0, *moved)
-        self.log = LogClass(self.disk, place.log, self.settings.log_segment_bytes, replay.segments, end, min(replay.durable, end), number)
+        end = max(replay.end, *moved)
+        if not replay.segments:
+            place.log_start.write(end)
+        durable = end if clean else min(replay.durable, end)
+        self.log = LogClass(self.disk, place.log_start, place.log, self.settings.log_segment_bytes, replay.segments, end, durable, number)
+        self.next_sync_ns = self.clock_ns() + <int64_t>(self.settings.sync_seconds * 1e9)
         self.frozen_at = end
         region = self.buffer.region
         self.checkpoints = Checkpoints(Mover(place.lmdb, self.settings.lmdb_map_bytes, region.fd,
@@ -176,7 +181,7 @@ cdef class LmdbEngine(Engine):
             raise ReadOnlyError(self.refusal)
         self.log.reserve(n)
         try:
-            self.buffer.store(store_key, record, n, old_hash, self.log.position())
+            self.buffer.store(store_key, record, n, old_hash, self.log.position(), NULL)
         except BufferFull as error:
             raise StorageError(f"{error}; LMDB is too far behind") from error
         self.log.append(store_key, record, n, old_hash)
@@ -294,12 +299,11 @@ cdef class LmdbEngine(Engine):
         """Where the range's frozen records lie."""
         return self.buffer.frozen_of(range_index).stretches()
 
-    def drop_frozen(self, range_index: int) -> list:
-        """The range's frozen records are in LMDB: their memory is free. The jobs that delete the log's oldest segments."""
+    def drop_frozen(self, range_index: int) -> None:
+        """The range's frozen records are in LMDB: their memory is free, and so are the log's segments that nobody needs now."""
         self.renew()
         self.buffer.drop_frozen(range_index)
-        paths = self.log.forget_before(self.buffer.oldest_position(self.log.position()))
-        return [partial(self.log.remove, paths)] if paths else []
+        self.log.forget_before(self.buffer.oldest_position(self.log.position()))
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -320,7 +324,8 @@ cdef class LmdbEngine(Engine):
         """What is due and does not wait; the jobs that do, which the caller runs in a thread and tells `postpone` when they fail."""
         cdef int64_t began = self.clock_ns()
         self.check_sync()
-        jobs = self.checkpoints.step(self, began)
+        self.checkpoints.step(self, began)
+        jobs = []
         if self.log.written_to > self.log.commit.durable() and began >= self.next_sync_ns:
             self.next_sync_ns = began + <int64_t>(self.settings.sync_seconds * 1e9)
             self.log.commit.request()
@@ -330,6 +335,8 @@ cdef class LmdbEngine(Engine):
                 self.retry()
             elif self.log.wants_segment:
                 jobs.append(self.log.prepare)
+            if self.log.doomed:
+                jobs.append(self.log.remove_doomed)
             if self.rot_unsaved:
                 self.rot_unsaved = False
                 jobs.append(partial(self.directory.set_suspects, frozenset(self.rot_partitions)))
@@ -347,7 +354,7 @@ cdef class LmdbEngine(Engine):
     def resting(self) -> bool:
         """Whether ticks have nothing to do until the next write."""
         return (self.log.commit.durable() == self.log.position() and not self.checkpoints.under_way and not self.wants_checkpoint
-                and self.refusal is None and not self.log.wants_segment and not self.rot_unsaved
+                and self.refusal is None and not self.log.wants_segment and not self.log.doomed and not self.rot_unsaved
                 and not self.buffer.region.chunks_dirty)
 
     async def wait_for_write(self) -> None:

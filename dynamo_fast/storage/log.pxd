@@ -6,6 +6,7 @@ from dynamo_fast.storage.group_commit cimport GroupCommit
 
 cdef enum:
     LOG_HEADER_BYTES = 64
+    LOG_KEY_OFFSET = 40         # of the store key in the header
     LOG_MAGIC = 0x524c4644      # "DFLR"
 
 
@@ -31,6 +32,8 @@ cdef class Log:
     cdef readonly object directory
     cdef readonly uint64_t segment_bytes
     cdef readonly list segments         # of Segment, oldest first; the last one is being written when `file` is not None
+    cdef readonly list doomed           # paths of segments that nobody needs any more, oldest first
+    cdef object log_start               # LogStart
     cdef object file                    # of the last segment, None until the first write after opening
     cdef object prepared                # (number, path, file) of the next segment, or None
     cdef readonly bint preparing        # a thread is at it

@@ -21,6 +21,8 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynamo_fast.storage.log_start import LogStart
+
 cdef extern from "Python.h":
     enum: PyBUF_READ
 
@@ -55,7 +57,7 @@ cdef void log_header_write(uint8_t *out, size_t payload_bytes, uint64_t position
     store_u64(out + 16, position)
     store_u64(out + 24, durable)
     store_u64(out + 32, old_hash)
-    memcpy(out + 40, store_key, STORE_KEY_BYTES)
+    memcpy(out + LOG_KEY_OFFSET, store_key, STORE_KEY_BYTES)
     store_u32(out + 4, crc32c(0, out + 8, LOG_HEADER_BYTES - 8))
 
 
@@ -66,20 +68,23 @@ cdef bint log_header_read(const uint8_t *data, LogHeader *header) noexcept nogil
     header.position = load_u64(data + 16)
     header.durable = load_u64(data + 24)
     header.old_hash = load_u64(data + 32)
-    header.store_key = data + 40
+    header.store_key = data + LOG_KEY_OFFSET
     return True
 
 
 @cython.final
 cdef class Log:
-    """`Log(disk, directory, segment_bytes, segments, position, durable, number)`: goes on after what recovery found.
+    """`Log(disk, log_start, directory, segment_bytes, segments, position, durable, number)`: goes on after what recovery found.
 
     `segments` are the files there are, `position` is where the next byte goes, `durable` what is on disk for certain,
     and `number` the highest that a segment file has had.
     """
 
-    def __cinit__(self, disk, directory: Path, segment_bytes: int, segments: list, position: int, durable: int, number: int):
+    def __cinit__(self, disk, log_start: LogStart, directory: Path, segment_bytes: int, segments: list, position: int,
+                  durable: int, number: int):
         self.disk = disk
+        self.log_start = log_start
+        self.doomed = []
         self.directory = directory
         self.segment_bytes = segment_bytes
         self.segments = list(segments)
@@ -170,8 +175,8 @@ cdef class Log:
             self.prepare(reserve=False)
         path, file = self.prepared
         self.commit.add(file, self.written_to)
-        if self.file is not None:
-            self.file.close()
+        if self.file is not None and self.file.fileno() >= 0:
+            self.file.close()       # the thread has a descriptor of its own; a file without one is group commit's to close
         self.segments.append(Segment(path, self.written_to, self.written_to))
         self.file = file
         self.prepared = None
@@ -204,18 +209,19 @@ cdef class Log:
         finally:
             self.preparing = False
 
-    def forget_before(self, position: int) -> list:
-        """Takes the segments that end at or before a position off the list; the paths, oldest first, which `remove` takes."""
-        paths = []
+    def forget_before(self, position: int) -> None:
+        """Segments that end at or before a position are needed no more: `remove_doomed` deletes them."""
         while len(self.segments) > (self.file is not None) and self.segments[0].end <= position:
-            paths.append(self.segments.pop(0).path)
+            self.doomed.append(self.segments.pop(0).path)
         self.oldest = self.segments[0].start if self.segments else self.written_to
-        return paths
 
-    def remove(self, paths: list) -> None:
-        """Deletes segments, oldest first, so that what is left is a log without a gap; from a thread."""
+    def remove_doomed(self) -> None:
+        """Deletes what is needed no more, after the disk knows where the log begins now; from a thread. OSError: try again."""
+        start, paths = self.oldest, list(self.doomed)
+        self.log_start.write(start)
         for path in paths:
             self.disk.remove(path)
+            self.doomed.remove(path)
         self.disk.sync_directory(self.directory)
 
     @property

@@ -43,7 +43,7 @@ cdef class MemoryEngine(Engine):
         cdef int code = record_view(record, n, &view)
         assert code == 0, "only records are stored"
         try:
-            self.buffer.store(store_key, record, n, 0, 0)
+            self.buffer.store(store_key, record, n, 0, 0, NULL)
         except BufferFull as error:
             raise StorageError(f"{error}; raise the limit") from error
         self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, view.hash)

@@ -22,9 +22,18 @@ cdef class Replay:
     cdef readonly uint64_t log_bytes
     cdef readonly uint64_t torn_bytes
     cdef readonly list segments         # of Segment: those that are kept, oldest first
-    cdef readonly object end            # of the log, None when it is empty
+    cdef readonly object end            # of the log
     cdef readonly uint64_t durable      # on disk for certain, by what the records say
 
+    cdef void look_ahead(self, const uint8_t *data, size_t n, size_t offset) noexcept
     cdef int apply(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash, uint64_t position) except -1
     cdef int rot(self, const uint8_t *store_key) except -1
-    cdef tuple walk(self, bytes data, uint64_t start)
+    cdef bytearray memory               # the segment at hand: n bytes at data
+    cdef const uint8_t *data
+    cdef size_t n
+
+    cdef int read(self, path) except -1
+    cdef size_t used_bytes(self) noexcept
+    cdef object start_of_data(self)
+    cdef tuple walk(self, uint64_t start)
+    cdef int cut_tail(self, segment) except -1

@@ -4,20 +4,17 @@
 **A torn tail is not rot.** A power cut leaves the newest writes missing, out of order or torn, down to the last position
 that an fdatasync covered; nobody was told that they are durable, and they are cut off. What is damaged below that has
 lost data which somebody counts on: it is stepped over and its partition reported. Each record tells how far the log was
-durable when it was written, and the newest record that can be read gives the horizon between the two. When the kernel
-has not been restarted since, no write can be missing, and everything before the last readable record is below it.
+durable when it was written, and the newest record that can be read gives the horizon between the two. When no
+write can be missing, as the kernel has run on since, everything before the newest readable record is below it.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stddef cimport size_t
-from libc.string cimport memcmp
 
 from dynamo_fast.core.bytes cimport load_u32, load_u64
-from dynamo_fast.storage.arena cimport Slot
-from dynamo_fast.storage.log cimport LOG_HEADER_BYTES, LOG_MAGIC, LogHeader, log_header_read, log_record_bytes
+from dynamo_fast.storage.log cimport LOG_HEADER_BYTES, LOG_KEY_OFFSET, LOG_MAGIC, LogHeader, log_header_read, log_record_bytes
 from dynamo_fast.storage.schema cimport RecordView, record_check
-from dynamo_fast.storage.write_buffer cimport record_of
 
 from pathlib import Path
 
@@ -34,13 +31,6 @@ cdef size_t next_header(const uint8_t *data, size_t n, size_t offset, bint any_s
                 return offset
         offset += 8
     return NOT_FOUND
-
-
-cdef Py_ssize_t used_bytes(const uint8_t *data, Py_ssize_t n) noexcept nogil:
-    """How many there are up to the last that is not zero."""
-    while n and data[n - 1] == 0:
-        n -= 1
-    return n
 
 
 @cython.final
@@ -61,88 +51,102 @@ cdef class Replay:
         self.rot_partitions = set()
         self.segments = []
         self.end = None
+        self.memory = bytearray()
 
-    def run(self, directory: Path, same_boot: bool, visit_bytes: int) -> None:
-        """Reads the log in the directory and cuts its torn tail; `visit_bytes` of its end are shown to the visitor."""
+    def run(self, directory: Path, log_start: int | None, complete: bool, visit_bytes: int) -> None:
+        """Reads the log in the directory and cuts its torn tail; `visit_bytes` of its end are shown to the visitor.
+
+        `log_start`: position of its first byte, None when that is lost; segments before it are deleted.
+        `complete`: nothing that was written can be missing, since the kernel has run on, or all was synced at the end.
+        """
         paths = [directory / name for name in self.disk.list(directory) if segment_number(name) is not None]
-        self.find_horizon(paths, same_boot, visit_bytes)
+        self.find_horizon(paths, complete, visit_bytes)
+        if log_start is None and paths:
+            self.rot(NULL)
+        self.end = log_start
         cut = False
-        nameless = 0    # bytes in segments without a single header, since the last segment that has one
-        last = b""
+        unused = 0      # bytes that nobody can read, in segments since the last one that is kept
         for path in paths:
-            data = self.read(path)
-            start = None if cut else self.start_of(data)
-            if start is not None and (nameless if self.end is None else start != self.end):
+            self.read(path)
+            start = None if cut else self.start_of_data()
+            if start is not None and log_start is not None and start < log_start:
+                start = None
+            elif start is not None and self.end is not None and start != self.end:
                 # Something is missing before this segment.
-                cut = self.end is not None and self.end >= self.horizon
+                cut = self.end >= self.horizon
                 if not cut:
                     self.rot(NULL)
-                    nameless = 0
+                    unused = 0
             if start is None or cut:
-                nameless += used_bytes(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+                unused += self.used_bytes()
                 self.disk.remove(path)
                 continue
-            self.log_bytes += len(data)
-            last = data
-            self.end, good = self.walk(data, start)
+            self.log_bytes += self.n
+            self.end, good = self.walk(start)
             cut = not good
             self.segments.append(Segment(path, start, self.end))
-        self.torn_bytes = nameless
+        self.torn_bytes = unused
+        self.end = self.end or 0
         if self.segments:
-            self.cut_tail(self.segments[-1], last)
+            self.cut_tail(self.segments[-1])
 
-    def find_horizon(self, paths: list, same_boot: bool, visit_bytes: int) -> None:
+    def find_horizon(self, paths: list, complete: bool, visit_bytes: int) -> None:
         """From the newest record that has a readable header."""
         cdef LogHeader header
         cdef size_t offset
-        cdef const uint8_t *bytes_
         cdef uint64_t start
         for path in reversed(paths):
-            data = self.read(path)
-            found = self.start_of(data)
+            self.read(path)
+            found = self.start_of_data()
             if found is None:
                 continue
             start = found
-            bytes_ = <const uint8_t *>PyBytes_AS_STRING(data)
             offset = 0
             while True:
-                offset = next_header(bytes_, PyBytes_GET_SIZE(data), offset, False, start, &header)
+                offset = next_header(self.data, self.n, offset, False, start, &header)
                 if offset == NOT_FOUND:
                     break
                 self.durable = header.durable
-                self.horizon = header.position if same_boot else header.durable
+                self.horizon = header.position if complete else header.durable
                 self.visit_from = max(0, <object>header.position - visit_bytes)
                 offset += log_record_bytes(header.payload_bytes)
             return
 
-    def read(self, path: Path) -> bytes:
-        """What a disk does not give back is as lost as what it gives back damaged."""
+    cdef int read(self, path) except -1:
+        """Fills the memory with a segment. What a disk does not give back is as lost as what it gives back damaged."""
         try:
-            return self.disk.read(path)
+            self.n = <size_t>self.disk.read_into(path, self.memory)
         except OSError:
-            return b""
+            self.n = 0
+        self.data = <const uint8_t *>PyByteArray_AS_STRING(self.memory)
+        return 0
 
-    def start_of(self, data: bytes) -> int | None:
-        """The position of a segment's first byte, by its first header that fits the end of the one before, else by any."""
+    cdef size_t used_bytes(self) noexcept:
+        """Of the segment at hand: how many there are up to the last that is not zero."""
+        cdef size_t n = self.n
+        while n and self.data[n - 1] == 0:
+            n -= 1
+        return n
+
+    cdef object start_of_data(self):
+        """The position of the segment's first byte, by a header that fits the end of the one before, else by any; or None."""
         cdef LogHeader header
-        cdef const uint8_t *bytes_ = <const uint8_t *>PyBytes_AS_STRING(data)
-        cdef size_t n = PyBytes_GET_SIZE(data)
         cdef size_t offset
-        if self.end is not None and next_header(bytes_, n, 0, False, self.end, &header) != NOT_FOUND:
+        if self.end is not None and next_header(self.data, self.n, 0, False, self.end, &header) != NOT_FOUND:
             return self.end
-        offset = next_header(bytes_, n, 0, True, 0, &header)
+        offset = next_header(self.data, self.n, 0, True, 0, &header)
         return None if offset == NOT_FOUND or header.position < offset else header.position - offset
 
-    cdef tuple walk(self, bytes data, uint64_t start):
+    cdef tuple walk(self, uint64_t start):
         """Applies a segment's records: (position of its end, whether the log may go on after it)."""
-        cdef const uint8_t *bytes_ = <const uint8_t *>PyBytes_AS_STRING(data)
-        cdef size_t n = PyBytes_GET_SIZE(data)
+        cdef const uint8_t *data = self.data
+        cdef size_t n = self.n
         cdef size_t offset = 0, found, total
         cdef LogHeader header
         cdef RecordView view
         cdef bint whole
         while True:
-            found = next_header(bytes_, n, offset, False, start, &header)
+            found = next_header(data, n, offset, False, start, &header)
             if found == NOT_FOUND:
                 return start + offset, True
             if found != offset:
@@ -151,8 +155,9 @@ cdef class Replay:
                 self.rot(NULL)
                 offset = found
             total = log_record_bytes(header.payload_bytes)
-            whole = total <= n - offset and record_check(bytes_ + offset + LOG_HEADER_BYTES, header.payload_bytes, &view) == 0
+            whole = total <= n - offset and record_check(data + offset + LOG_HEADER_BYTES, header.payload_bytes, &view) == 0
             if whole:
+                self.look_ahead(data, n, offset + total)
                 self.apply(header.store_key, view.data, view.n, header.old_hash, header.position)
                 if self.visitor is not None and header.position >= self.visit_from:
                     self.visitor.replayed(header.store_key, &view)
@@ -164,15 +169,21 @@ cdef class Replay:
                 return start + n, True
             offset += total
 
+    cdef void look_ahead(self, const uint8_t *data, size_t n, size_t offset) noexcept:
+        """Asks memory for what the record at the offset, and the one after it, will need: it is what replay waits for."""
+        if offset + LOG_HEADER_BYTES > n or load_u32(data + offset) != LOG_MAGIC:
+            return
+        self.buffer.fetch_ahead(data + offset + LOG_KEY_OFFSET, 2)
+        offset += log_record_bytes(load_u32(data + offset + 8))
+        if offset + LOG_HEADER_BYTES <= n:
+            self.buffer.fetch_ahead(data + offset + LOG_KEY_OFFSET, 1)
+
     cdef int apply(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash, uint64_t position) except -1:
         if position < self.moved_to[store_key[0]]:
             self.skipped += 1
             return 0
         # After rot the version before this one may not be the one that the header names.
-        cdef Slot *slot = self.buffer.find_active(store_key)
-        if slot != NULL:
-            old_hash = load_u64(record_of(slot) + 32)
-        self.buffer.store(store_key, record, n, old_hash, position)
+        self.buffer.store(store_key, record, n, old_hash, position, &old_hash)
         self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, load_u64(record + 32))
         self.records += 1
         return 0
@@ -185,17 +196,20 @@ cdef class Replay:
             self.rot_partitions.update(range(self.forest.partitions))
         return 0
 
-    def cut_tail(self, segment: Segment, data: bytes) -> None:
-        """The last segment ends where the log does, so that nothing beyond is ever taken for a record."""
-        length = segment.end - segment.start
-        torn = used_bytes(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) - length
-        if len(data) <= length:
-            return
+    cdef int cut_tail(self, segment) except -1:
+        """The last segment, read anew, ends where the log does, so that nothing beyond is ever taken for a record."""
+        cdef size_t length = segment.end - segment.start
+        cdef size_t used
+        self.read(segment.path)
+        if self.n <= length:
+            return 0
+        used = self.used_bytes()
         file = self.disk.open(segment.path)
         try:
             file.truncate(length)
-            if torn > 0:
-                self.torn_bytes += torn
+            if used > length:
+                self.torn_bytes += used - length
                 file.sync()
         finally:
             file.close()
+        return 0

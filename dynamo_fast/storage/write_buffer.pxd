@@ -29,9 +29,9 @@ cdef class Generation:
 
     cdef Slot *find(self, const uint8_t *store_key) noexcept nogil
     # Puts a copy of the record in: 1 replaced another, 0 is new, -1 memory has run out and nothing is changed.
-    # base_hash and position count for a new one only.
-    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash,
-                   uint64_t position) noexcept nogil
+    # base_hash and position count for a new one only. The hash of the one replaced goes to *replaced unless that is NULL.
+    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position,
+                   uint64_t *replaced) noexcept nogil
     cdef int grow(self, Table *table) noexcept nogil
 
 
@@ -46,7 +46,8 @@ cdef class WriteBuffer:
     cdef Slot *find(self, const uint8_t *store_key) noexcept nogil
     # The record in the active generation only.
     cdef Slot *find_active(self, const uint8_t *store_key) noexcept nogil
-    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position) except -1
+    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position,
+                   uint64_t *replaced) except -1
     # See Engine.fetch_ahead.
     cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil
     cdef Generation freeze(self, unsigned int range_index)

@@ -82,10 +82,12 @@ cdef class Generation:
                     return slot
             i = (i + 1) & table.mask
 
-    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash,
-                   uint64_t position) noexcept nogil:
+    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position,
+                   uint64_t *replaced) noexcept nogil:
         cdef Slot *old = self.find(store_key)
         cdef Slot *slot
+        if old != NULL and replaced != NULL:
+            replaced[0] = load_u64(<uint8_t *>old + sizeof(Slot) + 32)
         if old != NULL and n <= old.capacity:
             self.record_bytes += n - old.n
             old.n = <uint32_t>n
@@ -185,8 +187,9 @@ cdef class WriteBuffer:
     cdef Slot *find_active(self, const uint8_t *store_key) noexcept nogil:
         return (<Generation>self.active_now[range_of(store_key)]).find(store_key)
 
-    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position) except -1:
-        cdef int code = (<Generation>self.active_now[range_of(store_key)]).store(store_key, record, n, base_hash, position)
+    cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position,
+                   uint64_t *replaced) except -1:
+        cdef int code = (<Generation>self.active_now[range_of(store_key)]).store(store_key, record, n, base_hash, position, replaced)
         if code < 0:
             raise BufferFull(f"the write buffer has no room for a record of {n} bytes")
         return code

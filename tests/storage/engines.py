@@ -47,7 +47,10 @@ def turn(engine: Engine) -> None:
 def tick(engine: Engine) -> None:
     if isinstance(engine, LmdbEngine):
         for job in engine.tick():
-            job()
+            try:
+                job()
+            except OSError as error:
+                engine.postpone(error)
 
 
 def settle(engine: LmdbEngine) -> None:
