@@ -24,6 +24,7 @@ import trio
 
 import dynamo_fast
 from tests.live.cluster import Cluster
+from tests.live.raw import status
 
 ACKS_PER_KILL = 1000
 WRITERS = 48
@@ -33,7 +34,9 @@ ALL_AT_ONCE_EVERY = 5
 # Small bounds, so that checkpoints and the turning over of log segments are under way when a node is killed.
 CONFIG = """
 [storage]
+log_bytes_max = 8388608
 log_segment_bytes = 1048576
+write_buffer_bytes_max = 4194304
 """
 
 
@@ -65,6 +68,7 @@ class Tally:
     not_applied: int = 0
     in_flight_at_kills: list[int] = field(default_factory=list)
     restart_s: list[float] = field(default_factory=list)
+    checkpoints: int = 0  # that the killed processes had finished
 
 
 class Load:
@@ -132,10 +136,13 @@ class Load:
     async def kill_and_restart(self) -> None:
         """One round: enough acknowledgements, puts in flight, SIGKILL, start again, ready."""
         await self.progress.wait()
-        while self.tally.in_flight == 0:
-            await trio.lowlevel.checkpoint()
         together = (self.tally.kills + 1) % ALL_AT_ONCE_EVERY == 0 and self.kills_wanted - self.tally.kills >= len(self.cluster)
         victims = list(self.cluster) if together else [self.rng.choice(self.cluster.nodes)]
+        for node in victims:
+            reply = await trio.to_thread.run_sync(status, node.address)
+            self.tally.checkpoints += reply.statistics["storage"]["checkpoints"]
+        while self.tally.in_flight == 0:
+            await trio.lowlevel.checkpoint()
         self.tally.in_flight_at_kills.append(self.tally.in_flight)
         for node in victims:
             node.kill()
@@ -223,9 +230,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dynamo-fast-crash-") as directory:
         tally = trio.run(crash, Path(directory), options.kills, options.seed)
     edits = sum(edit.fate == "acked" for edit in tally.edits.values())
-    print(f"{tally.kills} kills in {time.monotonic() - began:.0f} s; {len(tally.acked_fresh)} fresh keys and {edits} edits acknowledged, "
-          f"all found; {tally.unknown} unknown, {tally.not_applied} not applied; puts in flight at a kill: {min(tally.in_flight_at_kills)} "
-          f"to {max(tally.in_flight_at_kills)}; slowest restart {max(tally.restart_s):.2f} s")
+    print(f"{tally.kills} kills in {time.monotonic() - began:.0f} s: {len(tally.acked_fresh)} fresh keys and {edits} edits acknowledged, "
+          "all found")
+    print(f"{tally.unknown} puts unknown, {tally.not_applied} not applied; {tally.checkpoints} checkpoints by those killed; puts in flight "
+          f"at a kill {min(tally.in_flight_at_kills)} to {max(tally.in_flight_at_kills)}; slowest restart {max(tally.restart_s):.2f} s")
     return 0
 
 

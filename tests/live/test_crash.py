@@ -14,6 +14,7 @@ def test_ten_kills_lose_nothing(tmp_path: Path) -> None:
     tally = trio.run(crash, tmp_path, 10, 20071014)
     assert tally.kills == 10
     assert tally.acks >= 10 * ACKS_PER_KILL
+    assert tally.checkpoints > 0, "records were on their way to LMDB while nodes were killed"
 
 
 def test_the_checker_sees_a_lost_edit() -> None:
