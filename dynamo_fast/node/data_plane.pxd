@@ -19,8 +19,8 @@ cdef class SyncWaiter:
 
 cdef class DataPlane(PassHandler):
     cdef readonly Engine engine
-    cdef readonly Replica replica
-    cdef readonly Coordinator coordinator
+    cdef Replica replica
+    cdef Coordinator coordinator
     cdef readonly bytes node_id
     cdef Lookahead lookahead
     cdef ClusterView view

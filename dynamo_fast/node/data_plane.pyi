@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 from typing_extensions import disjoint_base
 
@@ -9,6 +9,9 @@ from dynamo_fast.net.reactor import PassHandler
 from dynamo_fast.node.config import LimitsSection, RequestsSection
 from dynamo_fast.storage.engine import Engine, StorageError
 from dynamo_fast.wire.connection import Connection
+
+@final
+class SyncWaiter: ...
 
 @disjoint_base
 class DataPlane(PassHandler):
@@ -30,6 +33,14 @@ class DataPlane(PassHandler):
     def node_id(self) -> bytes: ...
     @property
     def engine(self) -> Engine: ...
+    @property
+    def replicates(self) -> int: ...
+    @property
+    def reads(self) -> int: ...
+    @property
+    def control_frames(self) -> int: ...
+    @property
+    def strangers(self) -> int: ...
     def set_cluster(self, cluster_id: bytes, mac_key: bytes) -> None: ...
     def drain(self) -> None: ...
     @property
