@@ -230,11 +230,12 @@ class Planes:
             if any((one, two) == (number, other) for one, two, _ in self.ends.values()):
                 self.cut(number, other)
 
-    def restart(self, number: int, *, node_id_of: int | None = None) -> PlaneNode:
-        """The process ends and another one begins over the same records; links come up again."""
+    def restart(self, number: int, engine: FaultyEngine | None = None) -> PlaneNode:
+        """The process ends and another one begins over the same records, or those of `engine`; links come up again."""
         self.isolate(number)
         old = self.nodes[number]
-        node = self.nodes[number] = PlaneNode(self, number, old.engine, old.nonce + 1000)
+        self.clients = {connection: client for connection, client in self.clients.items() if client.node != number}
+        node = self.nodes[number] = PlaneNode(self, number, engine or old.engine, old.nonce + 1000)
         self.introduce(node)
         for other in range(len(self.nodes)):
             if other != number:

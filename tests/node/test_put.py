@@ -10,7 +10,7 @@ from tests.node.planes import Planes, frames
 REPLICATED = frames(MessageType.REPLICATE_REPLY)
 
 
-# W and DW ---------------------------------------------------------------------------------------------------------------------------
+# W and DW ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("w", [1, 2, 3])
@@ -114,7 +114,7 @@ def test_fewer_members_than_n() -> None:
     assert "w=2 is out of range" in refused.text
 
 
-# Homes that cannot be had -----------------------------------------------------------------------------------------------------------
+# Homes that cannot be had ----------------------------------------------------------------------------------------------------
 
 
 def test_too_few_reachable_homes_is_certain_and_nothing_is_written() -> None:

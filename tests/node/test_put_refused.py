@@ -9,7 +9,7 @@ from tests.node.planes import Planes, frames
 REPLICATED = frames(MessageType.REPLICATE_REPLY)
 
 
-# What is refused, certainly ---------------------------------------------------------------------------------------------------------
+# What is refused, certainly ----------------------------------------------------------------------------------------------------
 
 
 def refused(cluster: Planes, status: Status, words: str, key: bytes = b"k", value: bytes = b"v", **options: object) -> None:
@@ -103,7 +103,7 @@ def test_a_node_that_knows_no_cluster_or_is_stopping_says_so() -> None:
     assert cluster.put(1, b"k", b"v", w=3).status == Status.OK, "a node that stops still serves as a replica"
 
 
-# Overload ---------------------------------------------------------------------------------------------------------------------------
+# Overload ----------------------------------------------------------------------------------------------------
 
 
 def test_requests_in_flight_are_bounded_and_room_comes_back() -> None:

@@ -6,7 +6,7 @@ from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.wire.status import Status
 from tests.node.planes import WALL_MS, Planes
 
-# Kinds of versions ------------------------------------------------------------------------------------------------------------------
+# Kinds of versions ----------------------------------------------------------------------------------------------------
 
 
 def test_a_delete_is_a_write() -> None:
@@ -68,7 +68,7 @@ def test_concurrent_last_writes_have_one_winner_everywhere() -> None:
     assert len(cluster.get(1, b"k", bucket=b"lww").values) == 1
 
 
-# A disk that fails ------------------------------------------------------------------------------------------------------------------
+# A disk that fails ----------------------------------------------------------------------------------------------------
 
 
 def test_a_pass_whose_log_write_fails_answers_nothing_and_sends_nothing() -> None:
@@ -114,7 +114,7 @@ def test_a_replica_vouches_for_no_copy_that_its_log_has_refused() -> None:
     assert client.answers[healed].status == Status.OK
 
 
-# Clients ----------------------------------------------------------------------------------------------------------------------------
+# Clients ----------------------------------------------------------------------------------------------------
 
 
 def test_a_client_that_has_gone_gets_no_answer_and_harms_nobody() -> None:

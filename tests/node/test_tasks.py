@@ -222,7 +222,7 @@ def test_pages_tell_every_living_key_of_the_bucket_once(limit: int) -> None:
     in_virtual_time(scenario)
 
 
-# Figures ---------------------------------------------------------------------------------------------------------------------------
+# Figures ----------------------------------------------------------------------------------------------------
 
 
 def test_rates_are_over_the_last_seconds() -> None:
