@@ -6,6 +6,7 @@ cannot be reached any more and the client is told so, or its deadline passes her
 
 from dynamo_fast.core.options import BUCKET_SAYS_NOTHING
 
+from dynamo_fast.core.quorum cimport quorum_reached
 from dynamo_fast.node.answers cimport refuse, shortfall
 from dynamo_fast.node.policy cimport Policy
 from dynamo_fast.node.requests cimport ForwardRequest, GetRequest, PutRequest, Request
@@ -38,6 +39,12 @@ cdef class Coordinator:
             request = desk.requests.get(desk.deadlines.due.timers[i].token)
             if request is None:
                 continue
+            if type(request) is PutRequest and (desk.now_ms < request.deadline_ms or (<PutRequest>request).held_until_ms != 0):
+                # The time for which its answer was held is over; at the deadline it is over in any case.
+                (<PutRequest>request).held_until_ms = 0
+                if quorum_reached(&request.quorum) or desk.now_ms < request.deadline_ms:
+                    self.puts.settle(<PutRequest>request)
+                    continue
             if not request.answered:
                 self.expired += 1
                 refuse(request.client, request.reply_type, request.client_request_id, STATUS_DEADLINE,
@@ -80,5 +87,5 @@ cdef class Coordinator:
             "puts": self.puts.applied, "gets": self.gets.started, "forwards": desk.forwards, "refused": desk.refused,
             "failed": desk.failed, "expired": self.expired, "given_up": desk.given_up, "read_repairs": self.gets.repairs,
             "gets_with_siblings": self.gets.siblings_seen, "requests_in_flight": desk.requests.active - desk.requests.answered,
-            "put_ids": len(self.puts.put_ids) + len(self.puts.patient_ids), "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,
+            "put_ids": len(self.puts.put_ids) + len(self.puts.patient_ids), "puts_held": self.puts.held, "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,
         }

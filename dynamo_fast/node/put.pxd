@@ -19,15 +19,17 @@ cdef class PutCoordinator:
     cdef int64_t usual_deadline_ms
     cdef size_t object_bytes_max    # of a whole object, siblings and all
     cdef uint32_t siblings_max
+    cdef int64_t slow_since_ms      # since when storage has been behind, 0: it is not
     cdef list awaiting_sync         # tokens of this pass's puts that wait for our own disk
     cdef Histogram latency_us       # from a put's arrival to its answer
-    cdef uint64_t applied
+    cdef uint64_t applied, held
 
     cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1
     cdef int apply(self, PutRequest request, Address *address, const PutMessage *message, Policy policy, Plan plan,
                    const FrameHeader *header, Connection client) except -1
     cdef bytes new_context(self, const Address *address, const PutMessage *message, const ObjectView *made, const uint8_t *context,
                            uint32_t entries)
+    cdef int hold(self, PutRequest request) except -1
     cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1
     cdef int replicated(self, Connection peer, const FrameHeader *header) except -1
     cdef int durable_here(self, uint64_t token) except -1

@@ -19,11 +19,13 @@ from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
-from dynamo_fast.storage.engine cimport ROOM_NONE
+from dynamo_fast.storage.engine cimport ROOM_NONE, ROOM_PLENTY
 from dynamo_fast.node.answers cimport answer_bytes, refuse, shortfall
 from dynamo_fast.wire.data_messages cimport *
 
 cdef enum:
+    HOLD_SLOPE = 8     # an answer is held a millisecond longer for every so many that storage has been behind,
+    HOLD_MS_MAX = 100  # up to this
     DEADLINE_AT = 12   # where the deadline stands in a PUT's body
 
 
@@ -126,7 +128,23 @@ cdef class PutCoordinator:
         if plan.dw:
             self.awaiting_sync.append(request.token)
         self.send(request, address, &made)
+        self.hold(request)
         return self.settle(request)
+
+    cdef int hold(self, PutRequest request) except -1:
+        """Slows down who writes faster than LMDB takes it: while storage is behind, answers wait, the longer the longer it lasts.
+
+        Memory then stays within its limit without a refusal, and reads do not wait. Replicas' writes are never held.
+        """
+        cdef Desk desk = self.desk
+        if desk.replica.engine.room() == ROOM_PLENTY:
+            self.slow_since_ms = 0
+            return 0
+        if self.slow_since_ms == 0:
+            self.slow_since_ms = desk.now_ms
+        request.held_until_ms = desk.now_ms + min(1 + (desk.now_ms - self.slow_since_ms) // HOLD_SLOPE, HOLD_MS_MAX)
+        self.held += 1
+        return desk.deadlines.add(request.held_until_ms, request.token)
 
     cdef bytes new_context(self, const Address *address, const PutMessage *message, const ObjectView *made, const uint8_t *context,
                            uint32_t entries):
@@ -209,6 +227,8 @@ cdef class PutCoordinator:
         """Answer when W and DW are there, or cannot come any more. Late replies find the request gone."""
         cdef Desk desk = self.desk
         if quorum_reached(&request.quorum):
+            if desk.now_ms < request.held_until_ms:
+                return 0
             self.latency_us.record(desk.now_us - request.started_us)
             answer_bytes(request.client, MESSAGE_PUT_REPLY, 0, STATUS_OK, request.client_request_id,
                          <const uint8_t *><const char *>request.context, len(request.context))

@@ -25,6 +25,7 @@ cdef class Request:
 
 cdef class PutRequest(Request):
     cdef bytes context              # the answer, sealed when the put was applied here
+    cdef int64_t held_until_ms      # not answered before, because storage is behind; 0: at once
 
 cdef class GetRequest(Request):
     cdef bytes bucket

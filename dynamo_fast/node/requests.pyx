@@ -12,17 +12,20 @@ from libc.string cimport memcpy, memset
 from dynamo_fast.core.siblings cimport object_merge
 
 
+@cython.no_gc
 cdef class Request:
     """What all kinds share; not used by itself."""
 
 
 @cython.final
+@cython.no_gc
 @cython.freelist(1024)
 cdef class PutRequest(Request):
     """A put that this node coordinates: waits for W acknowledgements, DW of them durable."""
 
 
 @cython.final
+@cython.no_gc
 @cython.freelist(1024)
 cdef class GetRequest(Request):
     """A get that this node coordinates: merges what the homes answer, and remembers who lags behind the merge.
@@ -85,6 +88,7 @@ cdef class GetRequest(Request):
 
 
 @cython.final
+@cython.no_gc
 cdef class ForwardRequest(Request):
     """A request that a home coordinates for us: its answer goes to the client as it comes."""
 

@@ -9,6 +9,7 @@ cdef class FaultyEngine(Engine):
     cdef readonly Engine inner
     cdef public str failure         # not None: the next log write fails with this sentence; writes are refused until `heal`
     cdef public bint full           # room is none, for client puts
+    cdef public bint behind         # room is soft: slow down
     cdef public bint hold_syncs     # a sync that is asked for is not done until `finish_syncs`
     cdef readonly uint64_t writes   # log writes that have worked
     cdef set damaged                # store keys whose records cannot be read

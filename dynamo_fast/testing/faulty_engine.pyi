@@ -6,6 +6,7 @@ from dynamo_fast.storage.engine import Engine
 class FaultyEngine(Engine):
     failure: str | None
     full: bool
+    behind: bool
     hold_syncs: bool
     def __new__(cls, inner: Engine) -> Self: ...
     @property

@@ -8,7 +8,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
-from dynamo_fast.storage.engine cimport FIND_ROT, ROOM_NONE
+from dynamo_fast.storage.engine cimport FIND_ROT, ROOM_NONE, ROOM_SOFT
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView
 
 from dynamo_fast.storage.engine import ReadOnlyError
@@ -72,7 +72,9 @@ cdef class FaultyEngine(Engine):
         return 0
 
     cdef int room(self) noexcept:
-        return ROOM_NONE if self.full or self.refusal is not None else self.inner.room()
+        if self.full or self.refusal is not None:
+            return ROOM_NONE
+        return ROOM_SOFT if self.behind else self.inner.room()
 
     @property
     def read_only(self) -> str | None:
