@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import resource
@@ -166,6 +167,8 @@ def run_node(config: Config) -> int:
     def now_started(address: str) -> None:
         nonlocal started
         started = True
+        gc.collect()
+        gc.freeze()  # modules and code live as long as the process: a full collection need not walk them while clients wait
 
     async def main() -> Exception | bool:
         stop = trio.Event()
