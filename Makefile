@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := DYNAMO_FAST_PREBUILT=1 $(PIP) install --no-build-isolation
 SOURCES := setup.py $(wildcard _ext/*.[ch]) $(shell find dynamo_fast -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help dev test check demo bench compare crash fuzz gate smoke clean build \
+.PHONY: help dev test check demo bench compare crash fuzz gate gate-renew smoke clean build \
 	check-style check-types check-stubs check-warnings check-c check-docs
 
 help:  ## what can be made
@@ -115,6 +115,9 @@ compare: .venv/stamp-test  ## the same load against redis and against a cluster 
 
 gate: .venv/stamp-test  ## instruction counts of the hot paths against the recorded ones (valgrind)
 	@$(BIN)/python -m bench.gate
+
+gate-renew:  ## record them anew, on every Python that is found
+	@.ci/renew-gate
 
 clean:  ## remove what was built, .venv included; the data of `make dev` stays
 	rm -rf build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

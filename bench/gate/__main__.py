@@ -1,7 +1,7 @@
 """python -m bench.gate: instructions per operation of the hot paths, outside +-5 % of the recorded ones is a failure.
 
 Instructions are steadier than seconds, on any machine at any load. They depend on the Python and the compiler, so
-baselines stand per Python version in baselines.json; after a change that is meant, `python -m bench.gate --renew`.
+baselines stand per Python version in baselines.json; after a change that is meant, `make gate-renew`.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ def main() -> int:
         baselines[python_version()] = {"compiler": platform.python_compiler(), "instructions": instructions}
         BASELINES.write_text(json.dumps(baselines, indent=2, sort_keys=True) + "\n")
     if python_version() not in baselines:
-        print(f"gate: nothing is recorded for Python {python_version()}: python -m bench.gate --renew", file=sys.stderr)
+        print(f"gate: nothing is recorded for Python {python_version()}: make gate-renew", file=sys.stderr)
         return 1
     if compare(counts, baselines[python_version()]["instructions"]):
         return 0
-    print("gate: instruction counts left +-5 % of the recorded ones; if that is meant: python -m bench.gate --renew", file=sys.stderr)
+    print("gate: instruction counts left +-5 % of the recorded ones; if that is meant: make gate-renew", file=sys.stderr)
     return 1
 
 
