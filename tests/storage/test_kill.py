@@ -1,0 +1,74 @@
+"""Processes that are killed with SIGKILL while they write: everything they said was in the log is found, every time."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dynamo_fast.disk import Disk
+from dynamo_fast.storage.lmdb_engine import LmdbEngine
+from tests.storage.engines import settings
+from tests.storage.records import HIGHEST, LOWEST, forest_of, record, roots, store_key
+
+PARTITIONS = 64
+KEYS = 700
+KILLS = 5
+
+# Put number i writes version i of key i * 31 % KEYS; after every pass the writer says how many puts are in the log.
+WRITER = """
+import sys
+from pathlib import Path
+from dynamo_fast.disk import Disk
+from dynamo_fast.storage.lmdb_engine import LmdbEngine
+from tests.storage.engines import settings, tick
+from tests.storage.records import record, store_key
+from tests.storage.test_kill import BOUNDS, KEYS, PARTITIONS
+engine = LmdbEngine(Path(sys.argv[1]), Disk(), BOUNDS, partitions=PARTITIONS)
+number = int(sys.argv[2])
+while True:
+    for _ in range(20):
+        engine.put(store_key(number * 31 % KEYS), record(number * 31 % KEYS, number, number % 300))
+        number += 1
+    engine.flush()
+    print(number, flush=True)
+    tick(engine)
+"""
+
+# Small enough that ranges move to LMDB and segments come and go all the time.
+BOUNDS = settings(log_bytes_max=1 << 20, log_segment_bytes=60_000, checkpoint_fill=0.1, sync_seconds=0.01)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_was_said_to_be_written_is_found(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    said, moved = 0, 0
+    for kill in range(KILLS):
+        wanted = said + rng.randrange(1000, 4000)
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(said)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            for line in writer.stdout:
+                said = int(line)
+                if said >= wanted:
+                    break
+            writer.kill()
+            said = max([said, *(int(line) for line in writer.stdout if line.endswith("\n"))])
+        engine = LmdbEngine(tmp_path, Disk(), BOUNDS, partitions=PARTITIONS)
+        report = engine.recovery
+        assert report.unclean
+        assert report.same_boot
+        assert report.rot_records == 0, f"seed {seed}, kill {kill}: {report}"
+        found = dict(engine.scan(LOWEST, HIGHEST, KEYS + 1))
+        for number in range(max(0, said - KEYS), said):
+            key = number * 31 % KEYS
+            # Newer than said is fine: a pass may have been written and not been told of.
+            versions = [record(key, later, later % 300) for later in (number, number + KEYS) if later < said + 20]
+            assert found[store_key(key)] in versions, f"seed {seed}, kill {kill}: put {number} of {said} is lost"
+        assert roots(engine.forest) == roots(forest_of(found, PARTITIONS))
+        moved += report.skipped
+        engine.close()
+    assert moved > 0, "no record had gone to LMDB before its segment went: the kills were too early"
