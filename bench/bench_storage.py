@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.storage import PASS_PUTS, records, store_keys, tick
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.storage import PASS_PUTS, records, store_keys, tick
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.engine import Engine
 from dynamo_fast.storage.lmdb_engine import LmdbEngine

@@ -89,15 +89,17 @@ cdef class LmdbEngine(Engine):
         cdef Replay replay = Replay(self.disk, self.buffer, self.forest, moved, visitor)
         number = max((segment_number(name) or 0 for name in self.disk.list(place.log)), default=0)
         clean = not place.unclean
-        replay.run(place.log, place.log_start.read(), clean or place.same_boot, self.settings.replay_visit_bytes)
+        log_start = place.log_start.read()
+        replay.run(place.log, log_start, clean or place.same_boot, self.settings.replay_visit_bytes)
         self.rot_partitions = set(place.suspects | replay.rot_partitions)
         if replay.rot_records:
             self.mend_base_hashes()
         place.set_suspects(self.rot_partitions)
         # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
         end = max(replay.end, *moved)
-        if not replay.segments:
-            place.log_start.write(end)
+        begins = replay.segments[0].start if replay.segments else end
+        if begins != log_start:
+            place.log_start.write(begins)
         durable = end if clean else min(replay.durable, end)
         self.log = LogClass(self.disk, place.log_start, place.log, self.settings.log_segment_bytes, replay.segments, end, durable, number)
         self.next_sync_ns = self.clock_ns() + <int64_t>(self.settings.sync_seconds * 1e9)
