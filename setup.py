@@ -1,7 +1,6 @@
 """Which Cython module is built from which C files; everything else about the package stands in pyproject.toml."""
 
 import os
-from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -86,12 +85,11 @@ if os.environ.get("DYNAMO_FAST_PREBUILT"):
     EXTENSIONS.clear()
 
 modules = cythonize(
-    [extension(m, c) for m, c in EXTENSIONS.items() if Path(f"dynamo_fast/{m.replace('.', '/')}.pyx").exists()],
+    [extension(module, c_names) for module, c_names in EXTENSIONS.items()],
     build_dir="build/cython",
     nthreads=int(os.environ.get("DYNAMO_FAST_BUILD_THREADS", "0")),
     compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
-                         "initializedcheck": False, "embedsignature": True,
-                         "linetrace": False},
+                         "initializedcheck": False, "embedsignature": True},
 )
 for module in modules:
     # Appended after cythonize, which would otherwise try to translate them.
