@@ -22,7 +22,7 @@ from dynamo_fast.client import bucket as trio_bucket
 from dynamo_fast.client import client as trio_client
 from dynamo_fast.client.bucket import Change, Items, Key
 from dynamo_fast.client.context import Session
-from dynamo_fast.client.errors import DynamoError, NotApplied
+from dynamo_fast.client.errors import ConnectionLost, DynamoError, NotApplied
 from dynamo_fast.client.results import Resolve, Result
 from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.wire.control_messages import BucketListReply, PlacementReply, RingInfoReply, StatusReply
@@ -78,12 +78,15 @@ class Loop:
 
     def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
         """Runs an async function of the client to its end and returns what it returns. From any thread but the client's own."""
-        if self._token is None:
+        token = self._token  # another thread may close the client at any moment
+        if token is None:
             raise NotApplied("the client is closed")
         try:
-            return trio.from_thread.run(partial(function, *args, **options), trio_token=self._token)
-        except (trio.RunFinishedError, trio.Cancelled):
+            return trio.from_thread.run(partial(function, *args, **options), trio_token=token)
+        except trio.RunFinishedError:
             raise NotApplied("the client is closed") from None
+        except trio.Cancelled:
+            raise ConnectionLost("the client was closed while the request was under way") from None
 
     def close(self) -> None:
         """Ends the thread. Harmless when it has ended."""

@@ -12,7 +12,7 @@ cancelled at any time, and takes per-request options over the bucket object's ow
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,7 +93,7 @@ class Bucket:
         """Deletes what the context has seen; returns the new context.
 
         Without a context (and without `overwrite`) the key is read first and what was read is deleted: a blind delete would leave every
-        value standing beside it. If that read finds nothing, nothing is written.
+        value standing beside it. If that read finds nothing, nothing is written. The read and the write have the deadline each for itself.
         """
         if context is None and not overwrite:
             call = self._get(key, None, strict, session)
@@ -113,11 +113,12 @@ class Bucket:
         If any fails, the others are still read, and BatchFailed has all outcomes.
         """
         resolve = resolve or self._options.resolve
-        outcomes: list[Result | DynamoError] = []
-        for window in self._windows((self._get(key, r, strict, session) for key in keys), lambda call: 0):
-            await self._run(window, deadline_s)
-            outcomes += [call.error or resolve_with(call.result, resolve) for call in window]  # type: ignore[arg-type]
-        return _all_or_raise(outcomes)
+
+        def resolved(call: Get) -> Result:
+            assert call.result is not None
+            return resolve_with(call.result, resolve)
+
+        return await self._run_many(_each(lambda key: self._get(key, r, strict, session), keys), lambda call: 0, resolved, deadline_s)
 
     async def put_many(self, items: Items, *, overwrite: bool = False, w: int | None = None,
                        dw: int | None = None, strict: bool | None = None, deadline_s: float | None = None,
@@ -128,14 +129,10 @@ class Bucket:
         `deadline_s` holds for each window of requests (Settings.batch_requests_max and batch_bytes_max).
         """
         pairs: Iterable[Any] = items.items() if isinstance(items, Mapping) else items
-        calls = (
-            self._put(item[0], item[1], item[2] if len(item) == 3 else None, overwrite, w, dw, strict, session) for item in pairs
+        calls = _each(
+            lambda item: self._put(item[0], item[1], item[2] if len(item) == 3 else None, overwrite, w, dw, strict, session), pairs
         )
-        outcomes: list[bytes | DynamoError] = []
-        for window in self._windows(calls, lambda call: len(call.value)):
-            await self._run(window, deadline_s)
-            outcomes += [call.error or call.result or b"" for call in window]
-        return _all_or_raise(outcomes)
+        return await self._run_many(calls, lambda call: len(call.value), lambda call: call.result, deadline_s)
 
     async def update(self, key: Key, change: Change, *, resolve: Resolve | None = None, r: int | None = None, w: int | None = None,
                      dw: int | None = None, strict: bool | None = None, deadline_s: float | None = None,
@@ -151,10 +148,10 @@ class Bucket:
         result = await self.get(key, r=r, strict=strict, deadline_s=deadline_s, session=session, resolve=resolve)
         changed = change(result.value_or(None))
         value = await changed if inspect.isawaitable(changed) else changed
-        for _ in range(MERGES_MAX):
+        for merges_left in reversed(range(MERGES_MAX + 1)):
             call = self._put(key, value or b"", result.context, False, w, dw, strict, session, tombstone=value is None)
             context = await self._write(call, deadline_s)
-            if resolve is None or value is None or wrote_alone(result.context, context):
+            if resolve is None or value is None or not merges_left or wrote_alone(result.context, context):
                 break
             result = await self.get(key, r=r, strict=strict, deadline_s=deadline_s, session=session, resolve=resolve)
             if result.resolved is None:
@@ -193,7 +190,8 @@ class Bucket:
                    w=_count("w", w, options.w), dw=dw, strict=strict, overwrite=overwrite, tombstone=tombstone)  # fmt: skip
 
     def _deadline(self, deadline_s: float | None) -> float:
-        deadline_s = deadline_s or self._options.deadline_s or self._core.settings.deadline_s
+        if deadline_s is None:
+            deadline_s = self._options.deadline_s if self._options.deadline_s is not None else self._core.settings.deadline_s
         if not 0 < deadline_s <= self._core.settings.deadline_s_max:
             raise BadRequest(f"deadline_s={deadline_s} must be more than 0 and at most {self._core.settings.deadline_s_max:g}")
         return deadline_s
@@ -209,14 +207,25 @@ class Bucket:
     async def _run(self, calls: Sequence[Call], deadline_s: float | None) -> None:
         await self._core.caller.run(calls, self._deadline(deadline_s))
 
-    def _windows(self, calls: Iterable[C], weight: Callable[[C], int]) -> Iterable[list[C]]:
+    async def _run_many(self, calls: Iterable[C | DynamoError], weight: Callable[[C], int], result_of: Callable[[C], Any],
+                        deadline_s: float | None) -> list[Any]:  # fmt: skip
+        """The results of calls, run window by window; BatchFailed with all outcomes when some are, or end in, errors."""
+        outcomes: list[Any] = []
+        for window in self._windows(calls, weight):
+            await self._run([call for call in window if not isinstance(call, DynamoError)], deadline_s)
+            outcomes += [call if isinstance(call, DynamoError) else call.error or result_of(call) for call in window]
+        if any(isinstance(outcome, DynamoError) for outcome in outcomes):
+            raise BatchFailed(outcomes)
+        return outcomes
+
+    def _windows(self, calls: Iterable[C | DynamoError], weight: Callable[[C], int]) -> Iterator[list[C | DynamoError]]:
         """Cuts calls, made one by one, into windows within both limits; a call larger than a window has one to itself."""
         settings = self._core.settings
-        window: list[C] = []
+        window: list[C | DynamoError] = []
         window_bytes = 0
         for call in calls:
             window.append(call)
-            window_bytes += weight(call)
+            window_bytes += 0 if isinstance(call, DynamoError) else weight(call)
             if len(window) >= settings.batch_requests_max or window_bytes >= settings.batch_bytes_max:
                 yield window
                 window, window_bytes = [], 0
@@ -243,7 +252,11 @@ def _count(name: str, asked: int | None, option: int | None) -> int:
     return count
 
 
-def _all_or_raise(outcomes: list[Any]) -> list[Any]:
-    if any(isinstance(outcome, DynamoError) for outcome in outcomes):
-        raise BatchFailed(outcomes)
-    return outcomes
+def _each(make: Callable[[Any], C], items: Iterable[Any]) -> Iterator[C | DynamoError]:
+    """The call for each item, or why there can be none: what is wrong with one of many must not hide what became of the others."""
+    for item in items:
+        try:
+            call: C | DynamoError = make(item)
+        except DynamoError as refused:
+            call = refused
+        yield call

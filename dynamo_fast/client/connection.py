@@ -123,6 +123,8 @@ class Connection:
             return
         self.closed = reason
         self._scope.cancel()
+        self._queue.clear()
+        self._queued_bytes = 0  # so that whoever waits for room finds out that there is no connection any more
         in_flight, self.in_flight = self.in_flight, {}
         for request_id, (answers, index, _, _, _) in in_flight.items():
             sent = request_id <= self._written_id
@@ -177,7 +179,6 @@ class Connection:
 
     async def _read(self) -> None:
         cutter = FrameCutter(self._settings.frame_bytes_max)
-        in_flight = self.in_flight
         while True:
             data = await self._stream.receive_some(RECEIVE_BYTES)
             if not data:
@@ -185,7 +186,7 @@ class Connection:
                 return
             now_s = self._received_s = trio.current_time()
             for frame in cutter.feed(bytes(data)):
-                waiting = in_flight.pop(frame.request_id, None)
+                waiting = self.in_flight.pop(frame.request_id, None)  # `close` answers all and leaves nobody here to answer twice
                 if waiting is None:
                     self._late += 1
                     continue

@@ -14,7 +14,8 @@ import trio
 
 from dynamo_fast.client.connection import Answers
 from dynamo_fast.client.errors import DynamoError, QuorumFailed, Unknown, error_of
-from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, KeysPageReply, KeysPageRequest, decode_reply, encode
+from dynamo_fast.client.routing import reply_in
+from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, KeysPageReply, KeysPageRequest, Reply, encode
 from dynamo_fast.wire.status import MessageType, Status
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ class _Cursor:
         self.after = after  # store key up to which the home has told everything
         self.entries: dict[bytes, bytes] = {}  # store key -> key, told and not yet given out
         self.done = False
+
+    def take(self, page: Reply) -> None:
+        """One page more; Unknown when it is none, or does not lead on."""
+        if not isinstance(page, KeysPageReply) or not (page.done or page.next > self.after):
+            raise Unknown(f"{self.node.address} answered with no page that leads on")
+        self.entries.update(page.entries)
+        self.after = max(self.after, page.next)
+        self.done = page.done
 
 
 class _Partition:
@@ -146,12 +155,9 @@ class Keys:
             elif reply.status != Status.OK:
                 partition.replace(cursor, error_of(reply.status, reply.body))
             else:
-                page = decode_reply(reply.body)
-                if not isinstance(page, KeysPageReply) or not (page.done or page.next > cursor.after):
-                    partition.replace(cursor, Unknown(f"{cursor.node.address} answered with no page that leads on"))
-                    continue
-                cursor.entries.update(page.entries)
-                cursor.after = max(cursor.after, page.next)
-                cursor.done = page.done
+                try:
+                    cursor.take(reply_in(reply.body, cursor.node.address))
+                except DynamoError as error:
+                    partition.replace(cursor, error)
         if overloaded:
             await trio.sleep(OVERLOAD_PAUSE_S)

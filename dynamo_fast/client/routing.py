@@ -13,10 +13,18 @@ from collections.abc import Container, Iterable, Sequence
 import trio
 
 from dynamo_fast.client.connection import Answers
-from dynamo_fast.client.errors import DynamoError, NotApplied, Unreachable, error_of
+from dynamo_fast.client.errors import DynamoError, NotApplied, Unknown, Unreachable, error_of
 from dynamo_fast.client.pool import Node, Pool
 from dynamo_fast.core.ring import Ring
-from dynamo_fast.wire.control_messages import PlacementReply, PlacementRequest, Reply, Request, decode_reply, encode
+from dynamo_fast.wire.control_messages import (
+    ControlMessageError,
+    PlacementReply,
+    PlacementRequest,
+    Reply,
+    Request,
+    decode_reply,
+    encode,
+)
 from dynamo_fast.wire.status import MessageType, Status
 
 REFRESH_SPACING_S = 0.1  # at least so long between two refreshes, however many replies ask for one
@@ -141,8 +149,12 @@ class Router:
                 failure = error
                 continue
             if isinstance(reply, PlacementReply):
-                self._take(reply)
-                return
+                try:
+                    self._take(reply)
+                    return
+                except (ValueError, OverflowError) as error:
+                    failure = NotApplied(f"{node.address} told a placement that makes no sense: {error}")
+                    continue
             failure = NotApplied(f"{node.address} answered our question for the placement with {type(reply).__name__}")
         raise failure
 
@@ -174,13 +186,21 @@ class Router:
             raise reply
         if reply.status != Status.OK:
             raise error_of(reply.status, reply.body)
-        return decode_reply(reply.body)
+        return reply_in(reply.body, node.address)
+
+
+def reply_in(body: bytes, name: str) -> Reply:
+    """The reply to a question of the control plane; name: of the node, for the Unknown that unreadable bytes raise."""
+    try:
+        return decode_reply(body)
+    except ControlMessageError as error:
+        raise Unknown(f"the answer of {name} could not be read: {error}") from error
 
 
 def preference_lists(placement: PlacementReply) -> list[tuple[int, ...]]:
-    """Per partition the indices of all nodes in preference order; NotApplied when the table has another size than it says."""
+    """Per partition the indices of all nodes in preference order; ValueError when the table has another size than it says."""
     count = len(placement.nodes)
     if len(placement.table) != 2 * count * placement.partitions or not count:
-        raise NotApplied(f"the placement's table has {len(placement.table)} bytes for {placement.partitions} partitions and {count} nodes")
+        raise ValueError(f"the placement's table has {len(placement.table)} bytes for {placement.partitions} partitions and {count} nodes")
     table = struct.unpack(f"<{count * placement.partitions}H", placement.table)
     return [table[start : start + count] for start in range(0, len(table), count)]

@@ -254,7 +254,7 @@ class FakeCluster:
             if not self.ready:
                 return Status.NOT_READY, b"no cluster yet"
             self.placements_told += 1
-            return Status.OK, control.encode(self._placement())
+            return Status.OK, control.encode(self.placement())
         if isinstance(request, control.KeysPageRequest):
             return Status.OK, control.encode(self._page(node, request))
         if isinstance(request, control.BucketSetRequest):
@@ -266,7 +266,7 @@ class FakeCluster:
             return Status.OK, control.encode(node.status())
         if isinstance(request, control.RingInfoRequest):
             shares = [control.MemberShare(node=entry, partitions_first=PARTITIONS // len(self.nodes), partitions_owned=PARTITIONS,
-                                          share=1 / len(self.nodes), up=True) for entry in self._placement().nodes]  # fmt: skip
+                                          share=1 / len(self.nodes), up=True) for entry in self.placement().nodes]  # fmt: skip
             replicas = self.ring.replicas
             return Status.OK, control.encode(
                 control.RingInfoReply(number=1, name=1, digest=b"d" * 16, partitions=PARTITIONS, replicas=replicas, members=shares)
@@ -276,7 +276,7 @@ class FakeCluster:
     def _bucket_entries(self) -> list[control.BucketEntry]:
         return [control.BucketEntry(name=name, settings=settings) for name, settings in self.buckets.items()]
 
-    def _placement(self) -> control.PlacementReply:
+    def placement(self) -> control.PlacementReply:
         return control.PlacementReply(
             number=self.placement_number, name=self.placement_number, digest=b"d" * 16, cluster_id=CLUSTER_ID, partitions=PARTITIONS,
             replicas=self.ring.replicas,

@@ -12,6 +12,7 @@ import dynamo_fast
 from dynamo_fast import blocking
 from dynamo_fast.client import bucket as trio_bucket
 from dynamo_fast.client import operations
+from dynamo_fast.wire.frame import Frame
 from tests.client.loopback import loopback_cluster
 
 
@@ -66,3 +67,22 @@ def test_starting_and_closing_tell_what_is_wrong_and_leave_no_thread() -> None:
         with pytest.raises(dynamo_fast.NotApplied, match="closed"):
             db.get("k")
     assert threading.active_count() == before
+
+
+def test_a_put_under_way_when_the_client_is_closed_may_have_been_applied() -> None:
+    arrived = threading.Event()
+
+    class Received(list[Frame]):
+        def append(self, frame: Frame) -> None:
+            super().append(frame)
+            arrived.set()
+
+    with loopback_cluster() as cluster, ThreadPoolExecutor(1) as threads:
+        for node in cluster.nodes:
+            node.script.append(("apply", "silence"))
+            node.received = Received()
+        db = blocking.connect(cluster.addresses)
+        put = threads.submit(db.put, "k", b"v", deadline_s=60.0)
+        assert arrived.wait(30)
+        db.close()
+        assert isinstance(put.exception(30), dynamo_fast.Unknown)

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 import dynamo_fast
+from dynamo_fast.client.context import Seen
 from dynamo_fast.client.listing import Keys
 from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.wire.data_messages import decode_get, decode_put
@@ -145,6 +146,27 @@ async def test_an_update_that_meets_another_writer_merges_without_changing_twice
 
 
 @in_virtual_time
+async def test_an_update_returns_what_it_wrote_however_often_others_come_between() -> None:
+    async with fake_cluster() as (cluster, db):
+        await db.put("cart", b"milk")
+        writers = 0
+
+        def and_another_writes(values: Sequence[bytes]) -> bytes:
+            nonlocal writers
+            writers += 1
+            stored = cluster.objects[b"", b"cart"]
+            stored.put(b"another".ljust(24), Seen({}, None), b"%16d" % writers, b"item%d" % writers, False, False)
+            return union(values)
+
+        await db.put("cart", b"bread")
+        written = await db.update("cart", lambda value: union([value or b"", b"eggs"]), resolve=and_another_writes)
+        values = (await db.get("cart")).values
+        assert written in values
+        assert len(values) == 2
+        assert writers == 4
+
+
+@in_virtual_time
 async def test_concurrent_updates_lose_nothing() -> None:
     async with fake_cluster() as (_, db):
 
@@ -207,6 +229,8 @@ async def test_what_cannot_be_sent_is_refused_before_sending() -> None:
             await db.put("k", b"v", w=0)
         with pytest.raises(dynamo_fast.BadRequest, match="deadline_s"):
             await db.get("k", deadline_s=61)
+        with pytest.raises(dynamo_fast.BadRequest, match="deadline_s=0"):
+            await db.get("k", deadline_s=0)
         with pytest.raises(dynamo_fast.BadRequest, match="bucket name"):
             db.bucket("b" * 65)
         assert cluster.served(MessageType.GET) == cluster.served(MessageType.PUT) == []

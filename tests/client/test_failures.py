@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+
+import msgspec
 import pytest
 import trio
 
 import dynamo_fast
 from dynamo_fast.client import errors
+from dynamo_fast.client.connection import Answers, Connection
+from dynamo_fast.client.settings import Settings
+from dynamo_fast.wire import control_messages as control
 from dynamo_fast.wire.data_messages import decode_put
+from dynamo_fast.wire.frame import encode_frame
 from dynamo_fast.wire.status import MessageType, Status
 from tests.client.fake_node import FakeCluster, fake_cluster, in_virtual_time
 
@@ -228,3 +235,75 @@ async def test_a_session_waits_for_an_answer_that_covers_what_it_saw() -> None:
         with pytest.raises(dynamo_fast.DeadlineExceeded, match="what the session has seen"):
             await db.get("k", session=session)
         await db.get("k")  # without the session nothing is asked of the answer
+
+
+@in_virtual_time
+async def test_one_bad_item_of_many_hides_nothing_of_what_became_of_the_others() -> None:
+    async with fake_cluster(batch_requests_max=2) as (_, db):
+        items = {"a": b"1", "b": b"2", "c": bytes((1 << 20) + 1), "d": b"4"}
+        with pytest.raises(dynamo_fast.BatchFailed, match="1 of 4 requests failed") as raised:
+            await db.put_many(items)
+        assert [type(outcome) for outcome in raised.value.outcomes] == [bytes, bytes, dynamo_fast.TooLarge, bytes]
+        assert [(await db.get(key)).found for key in items] == [True, True, False, True]
+        with pytest.raises(dynamo_fast.BatchFailed) as raised:
+            await db.get_many(["a", "", "d"])
+        assert [type(outcome) for outcome in raised.value.outcomes] == [dynamo_fast.Result, dynamo_fast.BadRequest, dynamo_fast.Result]
+
+
+@in_virtual_time
+async def test_control_answers_that_make_no_sense_are_errors_of_the_store_and_end_no_client() -> None:
+    async with fake_cluster(refresh_s=1.0) as (cluster, db):
+        good = cluster.answer_control
+        placement = cluster.placement()
+        repeated = struct.pack("<H", 0) * (len(placement.table) // 2)
+        for told in (b"\xc1 no msgpack", control.encode(msgspec.structs.replace(placement, table=repeated, number=2)),
+                     control.encode(msgspec.structs.replace(placement, table=b"short", number=2))):  # fmt: skip
+            cluster.answer_control = lambda node, frame, told=told: (Status.OK, told)  # type: ignore[method-assign]
+            with pytest.raises(dynamo_fast.DynamoError):
+                await db.cluster.ring()
+            with pytest.raises(dynamo_fast.DynamoError):
+                await db.keys().take(10)
+            await trio.sleep(5)
+            await db.put("k", b"v", overwrite=True)
+        assert db.statistics()["failed_refreshes"] >= 3
+        cluster.answer_control = good  # type: ignore[method-assign]
+        assert await db.keys().take(10) == [b"k"]
+
+
+class AnswersWhileClosing(trio.abc.Stream):
+    """What came in the same turn of the loop in which somebody closed the connection: it is still handed to the reader."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.sent = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await self.sent.wait()
+        assert self.connection is not None
+        self.connection.close("for the test")
+        return encode_frame(MessageType.GET_REPLY, b"", request_id=1)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.set()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@in_virtual_time
+async def test_an_answer_that_comes_while_the_connection_closes_is_given_to_nobody_twice() -> None:
+    stream, answers = AnswersWhileClosing(), Answers()
+    connection = stream.connection = Connection(stream, Settings(), lambda seconds: None, "node")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        connection.send(MessageType.GET, b"", answers, 0.0, 1.0)
+        elsewhere = answers.expect()  # a place that another connection is to fill
+        await stream.sent.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection.statistics() == {"requests_in_flight": 0, "queued_bytes": 0, "late_answers": 1}
+        answers.give(elsewhere, errors.Unreachable("the last one"))
+        await answers.wait()
+    assert [type(reply) for reply in answers.replies] == [errors.ConnectionLost, errors.Unreachable]
