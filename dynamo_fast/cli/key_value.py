@@ -58,7 +58,10 @@ def get(arguments: Mapping[str, Any], key: str, sibling: int | None, context_to:
             print_json(result_document(result))
             return 0 if len(result.values) == 1 else SIBLINGS if result.found else NOT_FOUND
         if sibling is not None:
-            print_bytes(numbered(result, sibling).value)
+            version = numbered(result, sibling)
+            if version.deleted:
+                fail(f"sibling {sibling} of key {key!r} is a delete: it has no value", NOT_FOUND)
+            print_bytes(version.value)
         elif len(result.values) == 1:
             print_bytes(result.value)
         elif result.found:
@@ -98,12 +101,16 @@ def put(arguments: Mapping[str, Any], key: str, value: str | None, value_path: P
 
     async def work(db: Client) -> None:
         bucket = db.bucket(argument_bytes(arguments["bucket"]))
-        seen, written = context, chosen
+        seen, written, delete = context, chosen, False
         if resolve or take is not None:
             result = await bucket.get(argument_bytes(key))
             seen = result.context
-            written = written if take is None else numbered(result, take).value
-        new = await bucket.put(argument_bytes(key), written, context=seen, overwrite=overwrite)
+            if take is not None:
+                written, delete, _ = numbered(result, take)
+        if delete:
+            new = await bucket.delete(argument_bytes(key), context=seen)
+        else:
+            new = await bucket.put(argument_bytes(key), written, context=seen, overwrite=overwrite)
         if context_to is not None:
             write_context(context_to, new)
         if arguments["as_json"]:

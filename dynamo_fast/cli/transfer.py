@@ -57,6 +57,10 @@ class BadInput(Exception):
     """The input cannot be read; the text names the place."""
 
 
+class BadOutput(Exception):
+    """A key cannot be written in the form asked for; the text names it."""
+
+
 @click.command()
 @click.argument("source", default="-", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--overwrite/--blind", default=True, show_default=True,
@@ -123,7 +127,14 @@ def export(arguments: Mapping[str, Any], target: Path, files: bool) -> None:
                 show(listing.partitions_done, listing.partitions)
 
         with progress("export", None, arguments["as_json"]) as show, opened(target, files) as write:
-            await in_parallel(transfer)
+            try:
+                await in_parallel(transfer)
+            except BadOutput as error:
+                fail(f"{error} ({written} keys were exported before)")
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                fail(f"cannot write {error.filename or target}: {error.strerror} ({written} keys were exported before)")
         if arguments["as_json"]:
             click.echo(json.dumps({"exported": written, "skipped": skipped}), err=True)
         elif str(target) != "-":
@@ -309,12 +320,12 @@ def file_key(relative: str) -> bytes:
 
 
 def file_name(key: bytes) -> str:
-    """The name of a key's file; BadInput when it would be too long for a file system."""
+    """The name of a key's file; BadOutput when it would be too long for a file system."""
     name = quote_from_bytes(key, safe=" !#$&'()+,;=@[]{}^~")
     if name in (".", ".."):
         name = name.replace(".", "%2E")
     if len(name) > FILE_NAME_BYTES_MAX:
-        raise BadInput(f"the key {shown(key)} is too long for a file name: export JSON lines instead")
+        raise BadOutput(f"the key {shown(key)} is too long for a file name: export JSON lines instead")
     return name
 
 

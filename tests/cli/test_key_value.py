@@ -65,6 +65,19 @@ def test_siblings_are_shown_numbered_and_settled_by_hand(shell: Shell[FakeCluste
     assert shell("get cart").stdout_bytes == b"all"
 
 
+def test_a_delete_among_the_siblings_has_no_value_and_can_be_taken(shell: Shell[FakeCluster], tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    shell("put cart milk --context-to", context)
+    shell("put cart eggs")
+    shell("put cart flour")
+    shell("delete cart --context", context)
+    shown = shell("get cart", code=4).stdout.splitlines()
+    (deleted,) = [line.split("\t")[0] for line in shown if line.endswith("(deleted)")]
+    assert "is a delete" in shell(f"get cart --sibling {deleted}", code=3).stderr
+    shell(f"put cart --take {deleted}")
+    shell("get cart", code=3)
+
+
 def test_keys_are_listed_escaped_raw_counted_and_as_json(shell: Shell[FakeCluster]) -> None:
     for key in ("plain", "tab\there", "ключ", b"\xff\xfe"):
         shell("put -b names", key, "v")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamo_fast.cli.transfer import BadInput, Entry, batches, file_key, file_name, format_line, parse_line
+from dynamo_fast.cli.transfer import BadOutput, Entry, batches, file_key, file_name, format_line, parse_line
 from dynamo_fast.client.results import Result, Sibling
 from dynamo_fast.wire.status import Status
 from tests.cli.shell import Shell
@@ -43,7 +43,7 @@ def test_a_file_name_is_safe_and_reads_back_as_its_key(key: bytes) -> None:
 
 
 def test_a_key_too_long_for_a_file_name_is_told() -> None:
-    with pytest.raises(BadInput, match="too long for a file name"):
+    with pytest.raises(BadOutput, match="too long for a file name"):
         file_name(b"x" * 256)
 
 
@@ -92,6 +92,8 @@ def test_a_directory_goes_in_and_comes_out(shell: Shell[FakeCluster], tmp_path: 
     shell("put one other")
     skipped = shell("export --files", tmp_path / "again", code=4)
     assert "one has siblings" in skipped.stderr
+    shell("put", "x" * 300, "v")
+    assert "too long for a file name: export JSON lines instead" in shell("export --files", tmp_path / "long", code=1).stderr
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["sub%2Ftwo"]
 
 
