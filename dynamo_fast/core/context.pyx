@@ -6,10 +6,9 @@ another cluster, key or secret, is refused as a whole.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
-from dynamo_fast.core.bytes cimport load_u64, store_u64
-from dynamo_fast.core.vector_clock cimport VectorClock, clock_from_entries
+from dynamo_fast.core.bytes cimport load_u64
+from dynamo_fast.core.vector_clock cimport CLOCK_ENTRIES_MAX, DOT_BYTES, VectorClock, clock_from_entries, pack_dot
 
 cdef extern from "mac.h" nogil:
     uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n)
@@ -49,14 +48,11 @@ def seal_context(mac_key, cluster_id, position, VectorClock clock not None, dot=
     ``dot`` is one event more that was seen, without those before it: (node, epoch, counter), or None.
     """
     cdef bytes context = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>c_context_bytes(clock.count, dot is not None))
-    cdef uint8_t packed[CONTEXT_DOT_BYTES]
-    if dot is not None:
-        node, epoch, counter = dot
-        memcpy(packed, sixteen_bytes(node), 16)
-        store_u64(packed + 16, epoch)
-        store_u64(packed + 24, counter)
+    cdef uint8_t packed[DOT_BYTES]
+    if clock.count + (dot is not None) > CLOCK_ENTRIES_MAX:
+        raise ValueError(f"a context holds a clock of at most {CLOCK_ENTRIES_MAX} entries, one less with a dot")
     c_context_seal(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position), clock.entries, clock.count,
-                   packed if dot is not None else NULL, <uint8_t *>PyBytes_AS_STRING(context))
+                   pack_dot(dot, packed), <uint8_t *>PyBytes_AS_STRING(context))
     return context
 
 

@@ -171,6 +171,7 @@ cdef class BasicRing:
         cdef Py_ssize_t i
         cdef const uint8_t *at
         cdef bytes position
+        tokens = list(tokens)  # what is counted here is what is read below, whatever the caller's sequence does
         self.token_count = len(tokens)
         if self.token_count == 0:
             raise ValueError("a ring has at least one token")

@@ -9,10 +9,8 @@ from typing import NamedTuple
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
-from dynamo_fast.core.bytes cimport store_u64
-from dynamo_fast.core.vector_clock cimport VectorClock, clock_from_entries
+from dynamo_fast.core.vector_clock cimport DOT_BYTES, VectorClock, clock_from_entries, pack_dot
 
 cdef extern from "siblings.h" nogil:
     int c_object_check "object_check"(const uint8_t *packed, size_t n)
@@ -31,23 +29,6 @@ cdef extern from "put.h" nogil:
                                            const uint8_t *dot, const uint8_t *node, uint64_t fresh_epoch, int *alarm)
     int c_epoch_survives_merge "epoch_survives_merge"(const uint8_t *local, size_t local_n, const uint8_t *incoming,
                                                       size_t incoming_n, const uint8_t *node, uint64_t mark_epoch)
-
-
-cdef enum:
-    DOT_BYTES = 32  # node[16], epoch, counter
-
-
-cdef const uint8_t *pack_dot(dot, uint8_t *out) except? NULL:
-    """(node, epoch, counter) as 32 bytes in out, which is returned; NULL for None."""
-    if dot is None:
-        return NULL
-    node, epoch, counter = dot
-    if not isinstance(node, bytes) or PyBytes_GET_SIZE(node) != 16:
-        raise ValueError("a node id is 16 bytes")
-    memcpy(out, PyBytes_AS_STRING(node), 16)
-    store_u64(out + 16, epoch)
-    store_u64(out + 24, counter)
-    return out
 
 
 cdef int object_check(const uint8_t *packed, size_t n) noexcept nogil:
@@ -123,6 +104,7 @@ class PutRefused(Exception):
 
 
 NO_REQUEST = bytes(16)
+cdef bytes NEVER_WRITTEN = b"\x01\0\0\0\0\0\0\0"
 cdef VectorClock NOTHING_SEEN = VectorClock()
 
 
@@ -136,7 +118,10 @@ cdef class Siblings:
 
     cdef readonly bytes packed
 
-    def __init__(self, bytes packed not None=b"\x01\0\0\0\0\0\0\0"):
+    def __cinit__(self):
+        self.packed = NEVER_WRITTEN
+
+    def __init__(self, bytes packed not None=NEVER_WRITTEN):
         """Wraps bytes from anywhere; `ObjectError` when they are not a valid object in canonical form."""
         cdef int code = c_object_check(<const uint8_t *>PyBytes_AS_STRING(packed), <size_t>PyBytes_GET_SIZE(packed))
         if code < 0:
@@ -211,15 +196,17 @@ cdef class Siblings:
             bint overwrite=False, bint last_write_wins=False):
         """These versions after a put at the coordinator (node, epoch), which holds them.
 
-        The siblings that ``context`` covers go, and the one whose dot is ``dot`` (node, epoch, counter) (with ``overwrite`` or ``last_write_wins`` all do), one with a new dot
-        comes; its timestamp is never behind what the put has seen. ``node`` and ``request_id`` are 16 bytes; a
-        ``tombstone`` has no value. `PutRefused` when the clock would pass 1024 entries or there would be more than
-        1024 siblings.
+        The siblings that ``context`` covers go, and the one whose dot is ``dot`` (node, epoch, counter); with ``overwrite``
+        or ``last_write_wins`` all go. One with a new dot comes; its timestamp is never behind what the put has seen.
+        ``node`` and ``request_id`` are 16 bytes; a ``tombstone`` has no value; a value is at most 2**32 - 1 bytes.
+        `PutRefused` when the clock would pass 1024 entries or there would be more than 1024 siblings.
         """
         if PyBytes_GET_SIZE(node) != 16 or PyBytes_GET_SIZE(request_id) != 16:
             raise ValueError("node and request ids are 16 bytes")
         if tombstone and value:
             raise ValueError("a tombstone has no value")
+        if <size_t>PyBytes_GET_SIZE(value) > 0xFFFFFFFF:
+            raise ValueError("a value has at most 2**32 - 1 bytes")
         cdef VectorClock seen = NOTHING_SEEN if context is None else context
         cdef uint8_t packed_dot[DOT_BYTES]
         cdef PutArguments arguments = PutArguments(
@@ -240,8 +227,8 @@ cdef class Siblings:
         """Which epoch the next put's dot gets here, and whether to raise an alarm: (epoch, alarm).
 
         ``mark_epoch`` goes on only if this process stored this version in a put of its own (``mark_nonce`` is its nonce),
-        the clock shows (node, mark_epoch), and neither ``context`` nor ``dot`` shows a higher counter for it, which would be alarming.
-        Else ``fresh_epoch``, to be drawn at random for this very call.
+        the clock shows (node, mark_epoch), and neither ``context`` nor ``dot`` shows a higher counter for it, which would be
+        alarming. Else ``fresh_epoch``, to be drawn at random for this very call.
         """
         if PyBytes_GET_SIZE(node) != 16:
             raise ValueError("a node id is 16 bytes")

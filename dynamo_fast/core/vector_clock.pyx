@@ -77,6 +77,16 @@ cdef VectorClock clock_from_entries(const uint8_t *entries, uint32_t count):
     return clock_from_bytes(PyBytes_FromStringAndSize(<const char *>entries, <Py_ssize_t>count * CLOCK_ENTRY_BYTES))
 
 
+cdef const uint8_t *pack_dot(dot, uint8_t *out) except? NULL:
+    if dot is None:
+        return NULL
+    node, epoch, counter = dot
+    memcpy(out, node_bytes(node), 16)
+    store_u64(out + 16, epoch)
+    store_u64(out + 24, counter)
+    return out
+
+
 @cython.final
 @cython.freelist(64)
 cdef class VectorClock:

@@ -271,6 +271,8 @@ def encode_get_reply(bytes context not None, list siblings not None) -> bytes:
     if len(context) > 0xFFFF:
         raise ValueError(f"a context has at most 65535 bytes, not {len(context)}")
     for value, _, _ in siblings:
+        if value is None:
+            raise TypeError("the value of a deleted sibling is empty, not None")
         values_bytes += PyBytes_GET_SIZE(value)
     body = PyBytes_FromStringAndSize(NULL, messages_get_reply_body_bytes(PyBytes_GET_SIZE(context), len(siblings), values_bytes))
     cdef uint8_t *out = messages_write_get_reply(<uint8_t *>PyBytes_AS_STRING(body), len(context), len(siblings))

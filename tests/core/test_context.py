@@ -68,6 +68,12 @@ def test_noise_is_refused(noise: bytes) -> None:
         open_context(SECRET, CLUSTER, POSITION, noise)
 
 
+def test_a_clock_too_long_for_a_context_is_refused() -> None:
+    longest = VectorClock([(b"n" * 16, epoch, 1, 0) for epoch in range(1637)])
+    with pytest.raises(ValueError, match="one less with a dot"):
+        seal_context(SECRET, CLUSTER, POSITION, longest, (b"n" * 16, 1, 2))
+
+
 def test_siphash_of_the_paper() -> None:
     """Appendix A of "SipHash: a fast short-input PRF"; all 64 of the reference's vectors are in tests/c/test_mac.c."""
     key = bytes(range(16))

@@ -126,6 +126,15 @@ def test_wrong_tokens_are_refused(tokens: list[tuple[bytes, int]], reason: str) 
         BasicRing(tokens)
 
 
+def test_tokens_that_are_counted_wrong_are_all_taken() -> None:
+    class Miscounted(list[tuple[bytes, int]]):
+        def __len__(self) -> int:
+            return 1
+
+    tokens = [(bytes([i]) * 16, i) for i in range(100)]
+    assert BasicRing(Miscounted(tokens)).tokens() == tokens
+
+
 def test_a_position_has_sixteen_bytes() -> None:
     with pytest.raises(ValueError, match="16 bytes, not 15"):
         BasicRing([(bytes(16), 1)]).preference_list_at(bytes(15), 1)

@@ -255,6 +255,12 @@ def test_the_empty_object() -> None:
     assert Siblings.reconcile([]) == empty
 
 
+def test_one_made_without_its_constructor_is_a_key_never_written() -> None:
+    made = Siblings.__new__(Siblings)
+    assert made == Siblings()
+    assert (made.siblings, len(made.clock)) == ((), 0)
+
+
 def test_ids_of_other_lengths_are_refused() -> None:
     for node, request in ((b"short", bytes(16)), (A, b"short"), (A + b"a", bytes(16))):
         with pytest.raises(ValueError, match="16 bytes"):
