@@ -251,9 +251,10 @@ cdef class Generator:
         """Open loop: begins every request that is due while some lane has a free slot, then sends."""
         cdef uint64_t due_ns, slots = <uint64_t>self.lane_count * self.lanes[0].depth
         cdef Lane *lane
-        cdef uint32_t number
+        cdef uint32_t number, keyless = 0
         cdef int state
-        while self.in_flight < slots:
+        # Lanes whose group has every key in flight have free slots and nothing to begin: a reply must come first.
+        while self.in_flight < slots and keyless < self.lane_count:
             due_ns = self.begun_ns + self.issued * self.interval_ps // 1000
             if due_ns > now_ns or not self._may_begin(due_ns):
                 break
@@ -265,7 +266,8 @@ cdef class Generator:
             state = self._issue(lane, due_ns)
             if state < 0:
                 return state
-            if not lane.dirty:
+            keyless = keyless + 1 if state == DONE else 0
+            if state == 0 and not lane.dirty:
                 lane.dirty = 1
                 self.dirty[self.dirty_count] = lane
                 self.dirty_count += 1

@@ -159,6 +159,20 @@ def test_open_loop_charges_a_stall_to_every_request_it_delays() -> None:
     assert report.puts["mean"] >= 0.3 * 0.15e9 * 0.9
 
 
+class Split(RespTarget):
+    """As if the first key alone belonged to the first of two servers."""
+
+    def group_of(self, keys: KeySpace) -> bytes:
+        return bytes(1) + b"\x01" * (keys.count - 1)
+
+
+def test_open_loop_goes_on_where_a_server_has_fewer_keys_than_may_be_in_flight_on_it() -> None:
+    with FakeServer(FakeRedis()) as server:
+        workload = replace(SMALL, connections=2, depth=2, rate_per_s=1e6, operations=200)
+        report = run(Split([server.address] * 2), KeySpace(4, 8, 8), workload)
+    assert report.completed == 200
+
+
 def test_open_loop_ends_at_its_operations() -> None:
     with FakeServer(FakeRedis()) as server:
         report = run(RespTarget([server.address]), KeySpace(100, 8, 8), replace(SMALL, rate_per_s=4000.0, operations=200))
