@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.processes import resident_bytes
-from dynamo_fast.load.target import Address, DynamoTarget, parse_address
+from dynamo_fast.env import Address, parse_address
+from dynamo_fast.load.target import DynamoTarget
 from tests.live.cluster import Cluster
 
 READY_TIMEOUT_S = 60.0

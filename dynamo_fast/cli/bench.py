@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dynamo_fast.cli.output import progress
+from dynamo_fast.env import parse_address
 from dynamo_fast.load.keys import KeySpace
 from dynamo_fast.load.report import LoadError, Report
-from dynamo_fast.load.target import DynamoTarget, RespTarget, Target, parse_address
+from dynamo_fast.load.target import DynamoTarget, RespTarget, Target
 from dynamo_fast.load.workload import Workload, fill, run, verify
 
 PORTS = {"dynamo": 7400, "resp": 6379}
@@ -101,24 +100,17 @@ def measure(target: Target, keys: KeySpace, workload: Workload, *, filling: bool
     """Fill, run and verify; what was done, by name."""
     reports = {}
     if filling:
-        with progress_bar("filling", keys.count) as advance:
-            reports["fill"] = fill(target, keys, workload, advance)
-    with progress_bar("running", workload.operations) as advance:
-        reports["run"] = run(target, keys, workload, advance)
+        reports["fill"] = with_bar("filling", keys.count, lambda show: fill(target, keys, workload, show))
+    reports["run"] = with_bar("running", workload.operations, lambda show: run(target, keys, workload, show))
     if verifying:
-        with progress_bar("reading back", keys.count) as advance:
-            reports["verify"] = verify(target, keys, workload, advance)
+        reports["verify"] = with_bar("reading back", keys.count, lambda show: verify(target, keys, workload, show))
     return reports
 
 
-@contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's stderr, nothing elsewhere; `total` 0: no end is known."""
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,.0f} requests"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total or None)
-        yield lambda answered: progress.update(task, completed=answered)
+def with_bar(what: str, operations: int, load: Callable[[Callable[[int], None]], Report]) -> Report:
+    """Runs a load that tells how many requests were answered so far; `operations` 0: no end is known."""
+    with progress(what, operations or None, quiet=False) as tell:
+        return load(lambda answered: tell(answered, operations or None))
 
 
 def show(reports: dict[str, Report], as_json: bool) -> None:

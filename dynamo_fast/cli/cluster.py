@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dynamo_fast.cli.output import (
     UNANSWERED,
+    USAGE,
     argument_bytes,
     bucket_option,
     cluster_options,
@@ -24,7 +25,6 @@ from dynamo_fast.cli.output import (
 from dynamo_fast.client.client import Client
 from dynamo_fast.client.errors import DynamoError, Unreachable
 from dynamo_fast.client.operations import Cluster
-from dynamo_fast.client.routing import preference_lists
 from dynamo_fast.core.options import RECONCILE_VALUES, BucketSettings
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.wire.control_messages import BucketEntry, PlacementReply, StatusReply
@@ -186,7 +186,7 @@ async def show_shares(cluster: Cluster, as_json: bool) -> None:
 
 
 def show_partitions(placement: PlacementReply, as_json: bool) -> None:
-    for partition, order in enumerate(preference_lists(placement)):
+    for partition, order in enumerate(placement.preference_lists()):
         owners = [placement.nodes[index].address for index in order[: placement.replicas]]
         if as_json:
             print_json({"partition": partition, "homes": owners})
@@ -196,8 +196,8 @@ def show_partitions(placement: PlacementReply, as_json: bool) -> None:
 
 def show_key(placement: PlacementReply, key: bytes, bucket: bytes, as_json: bool) -> None:
     if not key:
-        fail("a key has at least one byte", 2)
-    ring = Ring(placement.partitions, placement.replicas, preference_lists(placement))
+        fail("a key has at least one byte", USAGE)
+    ring = Ring(placement.partitions, placement.replicas, placement.preference_lists())
     homes, fallbacks = ring.preference_list(key, bucket), ring.fallbacks(key, bucket)
     partition = ring.partition(key, bucket)
     first, later = ([placement.nodes[index].address for index in group] for group in (homes, fallbacks))

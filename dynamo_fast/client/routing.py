@@ -7,7 +7,6 @@ share the load. Without a placement (behind a load balancer) the seeds themselve
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Container, Iterable, Sequence
 
 import trio
@@ -164,7 +163,7 @@ class Router:
         if self.placement is not None and (placement == self.placement or placement.number < self.placement.number):
             return
         nodes = [self._pool.node(member.address) for member in placement.nodes]
-        self._ring = Ring(placement.partitions, placement.replicas, preference_lists(placement))
+        self._ring = Ring(placement.partitions, placement.replicas, placement.preference_lists())
         self._homes = [tuple(nodes[index] for index in self._ring.homes_of(partition)) for partition in range(placement.partitions)]
         self._members = tuple(nodes)
         self.placement = placement
@@ -195,12 +194,3 @@ def reply_in(body: bytes, name: str) -> Reply:
         return decode_reply(body)
     except ControlMessageError as error:
         raise Unknown(f"the answer of {name} could not be read: {error}") from error
-
-
-def preference_lists(placement: PlacementReply) -> list[tuple[int, ...]]:
-    """Per partition the indices of all nodes in preference order; ValueError when the table has another size than it says."""
-    count = len(placement.nodes)
-    if len(placement.table) != 2 * count * placement.partitions or not count:
-        raise ValueError(f"the placement's table has {len(placement.table)} bytes for {placement.partitions} partitions and {count} nodes")
-    table = struct.unpack(f"<{count * placement.partitions}H", placement.table)
-    return [table[start : start + count] for start in range(0, len(table), count)]

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from dynamo_fast import __version__
 from dynamo_fast.core.ring import Ring
+from dynamo_fast.env import Address, parse_address
 from dynamo_fast.load.dynamo import DynamoProtocol
 from dynamo_fast.load.keys import KeySpace
 from dynamo_fast.load.protocol import Protocol
@@ -29,19 +30,6 @@ from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
 
 CONNECT_TIMEOUT_S = 5.0
-
-Address = tuple[str, int]
-
-
-def parse_address(text: str, port_default: int) -> Address:
-    """host, host:port or [v6]:port; ValueError for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):
-        host, port = text, str(port_default)
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise ValueError(f"{text!r} is no address: give host or host:port with a port of 1..65535")
-    return host.strip("[]"), int(port)
-
 
 class Target:
     """Servers that speak one protocol. Connections are spread over them evenly, in turn."""
@@ -145,7 +133,7 @@ class DynamoTarget(Target):
 
     def learn_members(self) -> None:
         """From here on the servers are all members of the cluster, not only those that were named."""
-        self.servers = [parse_address(node.address, 0) for node in self.placement().nodes]
+        self.servers = [parse_address(node.address) for node in self.placement().nodes]
 
     def group_of(self, keys: KeySpace) -> bytes | None:
         if not self.by_home or len(self.servers) == 1:
@@ -167,13 +155,11 @@ def ask(connection: socket.socket, frame: bytes) -> Frame:
 
 def first_homes(placement: PlacementReply, servers: Sequence[Address], keys: KeySpace, bucket: bytes) -> bytes:
     """For each key the index in `servers` of the first node of its preference order that is one of them."""
-    nodes = len(placement.nodes)
-    table = memoryview(placement.table).cast("H")
-    orders = [tuple(table[at:at + nodes]) for at in range(0, placement.partitions * nodes, nodes)]
+    orders = placement.preference_lists()
     ring = Ring(placement.partitions, placement.replicas, orders)
     resolved = {address: index for index, server in enumerate(servers) for address in addresses_of(server)}
     server_of = {number: index for number, node in enumerate(placement.nodes)
-                 for address in addresses_of(parse_address(node.address, 0)) if (index := resolved.get(address)) is not None}
+                 for address in addresses_of(parse_address(node.address)) if (index := resolved.get(address)) is not None}
     if not server_of:
         raise ConnectionError("the cluster's members announce none of the given addresses: use --route any")
     first = [next((server_of[node] for node in order if node in server_of), 0) for order in orders]

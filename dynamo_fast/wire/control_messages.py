@@ -7,6 +7,7 @@ new fields have defaults, so that two versions can talk; an unknown `op` is an e
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -134,6 +135,14 @@ class PlacementReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", 
     buckets: list[BucketEntry]
     defaults: ClusterDefaults
     limits: ClientLimits
+
+    def preference_lists(self) -> list[tuple[int, ...]]:
+        """Per partition the indices of all nodes in preference order; ValueError when the table has another size than it says."""
+        count = len(self.nodes)
+        if len(self.table) != 2 * count * self.partitions or not count:
+            raise ValueError(f"the placement's table has {len(self.table)} bytes for {self.partitions} partitions and {count} nodes")
+        table = struct.unpack(f"<{count * self.partitions}H", self.table)
+        return [table[start : start + count] for start in range(0, len(table), count)]
 
 
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):

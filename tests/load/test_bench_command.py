@@ -52,7 +52,7 @@ def test_a_run_with_siblings_fails_and_says_so() -> None:
     (["--value-bytes", "9-1"], 2, "ascending sizes"),
     (["--keys", "5", "--connections", "50"], 2, "5 keys are too few"),
     (["--seconds", "0"], 2, "give one of them"),
-    (["nowhere:0"], 2, "is no address"),
+    (["nowhere:70000"], 2, "is not an address"),
     (["127.0.0.1:1"], 1, "127.0.0.1:1: Connection refused"),
 ])
 def test_mistakes_are_named(given: list[str], code: int, words: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from dynamo_fast.load.keys import KeySpace
 from dynamo_fast.load.report import Report
-from dynamo_fast.load.target import RespTarget, parse_address
+from dynamo_fast.load.target import RespTarget
 from dynamo_fast.load.workload import Workload, run
 from tests.load.fake_server import FakeRedis, FakeServer
 
@@ -34,16 +34,6 @@ def test_a_workload_out_of_bounds_is_refused(given: dict[str, Any], message: str
 def test_a_run_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
     with FakeServer(FakeRedis()) as server, pytest.raises(ValueError, match=message):
         run(RespTarget([server.address]), KeySpace(10, 8, 8), Workload(**{"connections": 1, **given}))
-
-
-def test_addresses() -> None:
-    assert parse_address("db", 7400) == ("db", 7400)
-    assert parse_address("db:1", 7400) == ("db", 1)
-    assert parse_address("[::1]:9", 7400) == ("::1", 9)
-    assert parse_address("::1", 7400) == ("::1", 7400)
-    for wrong in ("", ":7400", "db:x", "db:0", "db:65536"):
-        with pytest.raises(ValueError, match="is no address"):
-            parse_address(wrong, 7400)
 
 
 def report(**given: Any) -> Report:
