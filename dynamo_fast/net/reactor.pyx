@@ -335,8 +335,8 @@ cdef class Reactor:
             return self.drop(slot, "closed by the other side" if n == 0 else os.strerror(c_errno))
         self.received_bytes += n
         try:
-            if connection.hello_done:
-                self.handler.foresee(self.scratch, n)
+            # Of a stranger's bytes nothing is foreseen; what was foreseen of another's, in this same memory, must be forgotten (!).
+            self.handler.foresee(self.scratch, n if connection.hello_done else 0)
             connection.received_from(self.scratch, n)
         except ProtocolError as error:
             self.protocol_errors += 1

@@ -17,4 +17,5 @@ cdef class Coordinator:
     cdef int set_buckets(self, settings, cluster_defaults) except -1
     cdef dict statistics(self)
     cdef int expire(self) except -1
+    cdef int pass_failed(self) except -1
     cdef int peer_lost(self, object node_id) except -1

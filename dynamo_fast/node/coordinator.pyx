@@ -10,7 +10,7 @@ from dynamo_fast.core.quorum cimport quorum_reached
 from dynamo_fast.node.answers cimport refuse, shortfall
 from dynamo_fast.node.policy cimport Policy
 from dynamo_fast.node.requests cimport ForwardRequest, GetRequest, PutRequest, Request
-from dynamo_fast.wire.data_messages cimport STATUS_DEADLINE, STATUS_QUORUM_FAILED
+from dynamo_fast.wire.data_messages cimport STATUS_DEADLINE, STATUS_QUORUM_FAILED, STATUS_READ_ONLY
 
 
 cdef class Coordinator:
@@ -54,6 +54,23 @@ cdef class Coordinator:
                 self.gets.finish(<GetRequest>request)
             else:
                 desk.requests.release(request)
+        return 0
+
+    cdef int pass_failed(self) except -1:
+        """The log write of this pass has failed: of the puts that began in it this node holds nothing that it could vouch for (!).
+
+        They stay, and are answered as unknown when their deadline, or whatever else settles them, comes.
+        """
+        cdef Desk desk = self.desk
+        cdef Request request
+        cdef int own
+        for request in desk.requests.slots:
+            if type(request) is PutRequest and request.started_us == desk.now_us:
+                own = 1 << request.view.slot_of(request.partition, request.view.own_index)
+                request.quorum.acked &= ~own
+                request.quorum.failed |= own
+                request.reasons[request.view.slot_of(request.partition, request.view.own_index)] = STATUS_READ_ONLY
+        self.puts.awaiting_sync.clear()
         return 0
 
     cdef int peer_lost(self, object node_id) except -1:

@@ -235,7 +235,7 @@ cdef class DataPlane(PassHandler):
             self.engine.end_pass()
         except StorageError as error:
             self.pass_waiters.clear()
-            coordinator.puts.awaiting_sync.clear()
+            coordinator.pass_failed()
             self.wants_loop = True
             self.storage_failed(error)
             return 1

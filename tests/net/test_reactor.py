@@ -123,6 +123,25 @@ def test_an_exception_at_the_end_of_a_connection_ends_no_other() -> None:
 # Connections ----------------------------------------------------------------------------------------------------
 
 
+def test_what_was_foreseen_of_one_connections_bytes_is_not_believed_of_anothers() -> None:
+    """Both receive into one memory: the frames of the second lie exactly where those of the first, never handled, were."""
+
+    async def main() -> None:
+        async with served() as (_, address):
+            first = await Caller.connect(address)
+            puts = [encode_frame(MessageType.PUT, encode_put(key, key, put_id=key * 4), request_id=1) for key in (b"aaaa", b"bbbb")]
+            await first.send(ask(b"raise") + puts[0] * 3)
+            assert await first.ended()
+            second = await Caller.connect(address, b"")
+            await second.send(encode_frame(MessageType.HELLO, b"hello") + puts[1] * 2)
+            assert [(await second.frame()).status for _ in range(3)] == [Status.OK] * 3
+            for key, status in ((b"aaaa", Status.NOT_FOUND), (b"bbbb", Status.OK)):
+                await second.send(encode_frame(MessageType.GET, encode_get(key), request_id=2))
+                assert (await second.frame()).status == status
+
+    trio.run(main)
+
+
 def test_connections_beyond_the_limit_are_closed_and_room_comes_back() -> None:
     async def main() -> None:
         async with served(connections_max=16) as (server, address):

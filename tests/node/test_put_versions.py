@@ -94,6 +94,20 @@ def test_a_put_whose_pass_failed_is_unknown_at_its_deadline() -> None:
     assert client.answers[asked].status == Status.DEADLINE
 
 
+def test_a_put_that_was_held_back_is_not_acknowledged_after_its_pass_has_failed() -> None:
+    """W of one is there at once, and the answer waits because storage is behind; then the log write of the very pass fails."""
+    cluster = Planes()
+    cluster.nodes[0].engine.behind = True
+    cluster.nodes[0].engine.failure = "no space left"
+    client = cluster.client(0)
+    asked = client.put(b"k", b"v", w=1)
+    cluster.pass_time(200)
+    assert asked not in client.answers
+    cluster.pass_time(900)
+    assert client.answers[asked].status == Status.DEADLINE
+    assert "node 0 takes no writes" in client.answers[asked].text
+
+
 def test_a_replica_vouches_for_no_copy_that_its_log_has_refused() -> None:
     """The copy stands in its memory, and the same object comes again: to say OK would be an acknowledgement of nothing."""
     cluster = Planes()
