@@ -14,17 +14,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from dynamo_fast.client.attempts import Call, Get, Put
 from dynamo_fast.client.context import Session, wrote_alone
 from dynamo_fast.client.errors import BadRequest, BatchFailed, DynamoError, TooLarge
+from dynamo_fast.client.listing import Keys
 from dynamo_fast.client.results import Resolve, Result, resolve_with
 from dynamo_fast.client.settings import BUCKET_BYTES_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX
-
-if TYPE_CHECKING:
-    from dynamo_fast.client.client import Core
-    from dynamo_fast.client.listing import Keys
+from dynamo_fast.client.shared import Shared
 
 Key = bytes | str
 Item = tuple[Key, bytes] | tuple[Key, bytes, bytes | None]  # key, value, and perhaps the context of a read
@@ -51,9 +49,9 @@ class Options:
 class Bucket:
     """The keys of one bucket, seen through one client. Making one costs nothing and asks nobody."""
 
-    def __init__(self, core: Core, name: bytes, options: Options) -> None:
+    def __init__(self, shared: Shared, name: bytes, options: Options) -> None:
         self.name = name
-        self._core = core
+        self._shared = shared
         self._options = options
 
     def bucket(self, name: Key, **options: Any) -> Bucket:
@@ -61,7 +59,7 @@ class Bucket:
         encoded = name.encode() if isinstance(name, str) else bytes(name)
         if len(encoded) > BUCKET_BYTES_MAX:
             raise BadRequest(f"a bucket name of {len(encoded)} bytes is too long: at most {BUCKET_BYTES_MAX}")
-        return Bucket(self._core, encoded, replace(self._options, **options))
+        return Bucket(self._shared, encoded, replace(self._options, **options))
 
     async def get(self, key: Key, *, r: int | None = None, strict: bool | None = None, deadline_s: float | None = None,
                   session: Session | None = None, resolve: Resolve | None = None) -> Result:  # fmt: skip
@@ -164,9 +162,7 @@ class Bucket:
 
         A key put or deleted meanwhile may or may not be shown.
         """
-        from dynamo_fast.client.listing import Keys
-
-        return Keys(self._core, self.name, self._deadline(deadline_s), page)
+        return Keys(self._shared, self.name, self._deadline(deadline_s), page)
 
     def _get(self, key: Key, r: int | None, strict: bool | None, session: Session | None) -> Get:
         options = self._options
@@ -175,25 +171,25 @@ class Bucket:
 
     def _put(self, key: Key, value: bytes, context: bytes | None, overwrite: bool, w: int | None, dw: int | None, strict: bool | None,
              session: Session | None, tombstone: bool = False) -> Put:  # fmt: skip
-        options, core = self._options, self._core
+        options, shared = self._options, self._shared
         if not isinstance(value, bytes):
             value = bytes(memoryview(value))  # a TypeError for text: only its writer knows its encoding
-        if len(value) > core.value_bytes_max():
-            raise TooLarge(f"a value of {len(value)} bytes is too large: this cluster takes at most {core.value_bytes_max()}")
+        if len(value) > shared.value_bytes_max():
+            raise TooLarge(f"a value of {len(value)} bytes is too large: this cluster takes at most {shared.value_bytes_max()}")
         if context is not None and len(context) > CONTEXT_BYTES_MAX:
             raise TooLarge(f"a context of {len(context)} bytes is none of this protocol's")
         dw = options.dw if dw is None else dw
         strict = options.strict if strict is None else strict
         if dw is not None and not 0 <= dw <= COUNT_MAX:
             raise BadRequest(f"dw={dw} is out of range: it must be from 0 to N")
-        return Put(self.name, _key_bytes(key), session or options.session, value, context or b"", core.put_id(),
+        return Put(self.name, _key_bytes(key), session or options.session, value, context or b"", shared.put_id(),
                    w=_count("w", w, options.w), dw=dw, strict=strict, overwrite=overwrite, tombstone=tombstone)  # fmt: skip
 
     def _deadline(self, deadline_s: float | None) -> float:
         if deadline_s is None:
-            deadline_s = self._options.deadline_s if self._options.deadline_s is not None else self._core.settings.deadline_s
-        if not 0 < deadline_s <= self._core.settings.deadline_s_max:
-            raise BadRequest(f"deadline_s={deadline_s} must be more than 0 and at most {self._core.settings.deadline_s_max:g}")
+            deadline_s = self._options.deadline_s if self._options.deadline_s is not None else self._shared.settings.deadline_s
+        if not 0 < deadline_s <= self._shared.settings.deadline_s_max:
+            raise BadRequest(f"deadline_s={deadline_s} must be more than 0 and at most {self._shared.settings.deadline_s_max:g}")
         return deadline_s
 
     async def _write(self, put: Put, deadline_s: float | None) -> bytes:
@@ -205,7 +201,7 @@ class Bucket:
         return put.result
 
     async def _run(self, calls: Sequence[Call], deadline_s: float | None) -> None:
-        await self._core.caller.run(calls, self._deadline(deadline_s))
+        await self._shared.caller.run(calls, self._deadline(deadline_s))
 
     async def _run_many(self, calls: Iterable[C | DynamoError], weight: Callable[[C], int], result_of: Callable[[C], Any],
                         deadline_s: float | None) -> list[Any]:  # fmt: skip
@@ -220,7 +216,7 @@ class Bucket:
 
     def _windows(self, calls: Iterable[C | DynamoError], weight: Callable[[C], int]) -> Iterator[list[C | DynamoError]]:
         """Cuts calls, made one by one, into windows within both limits; a call larger than a window has one to itself."""
-        settings = self._core.settings
+        settings = self._shared.settings
         window: list[C | DynamoError] = []
         window_bytes = 0
         for call in calls:

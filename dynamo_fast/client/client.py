@@ -12,66 +12,28 @@ from typing import Any
 
 import trio
 
-from dynamo_fast import __version__
-from dynamo_fast.client.attempts import Caller
 from dynamo_fast.client.bucket import Bucket, Options
-from dynamo_fast.client.operations import Cluster
-from dynamo_fast.client.pool import Pool
-from dynamo_fast.client.routing import Router
 from dynamo_fast.client.settings import Settings
-from dynamo_fast.env import format_address, parse_address
-from dynamo_fast.wire.control_messages import PlacementReply
-
-
-class Core:
-    """What all buckets of one client share."""
-
-    def __init__(self, nursery: trio.Nursery, seeds: Iterable[str], settings: Settings) -> None:
-        self.settings = settings
-        self.pool = Pool(nursery, settings, f"dynamo-fast-python/{__version__}")
-        self.router = Router(self.pool, [format_address(parse_address(seed)) for seed in seeds])
-        self.caller = Caller(self.router, settings)
-        self.cluster = Cluster(self.router)
-        self._id_prefix = settings.random_bytes(8)
-        self._ids = 0
-
-    def put_id(self) -> bytes:
-        """16 bytes that no other put has: half chance, drawn once, half counted."""
-        self._ids += 1
-        return self._id_prefix + self._ids.to_bytes(8, "little")
-
-    def value_bytes_max(self) -> int:
-        """What the cluster takes, as far as known."""
-        placement = self.router.placement
-        return self.settings.value_bytes_max if placement is None else placement.limits.value_bytes_max
-
-    async def placement(self) -> PlacementReply:
-        return await self.cluster.placement()
-
-    async def sweep(self) -> None:
-        """Task: looks at all deadlines and all nodes every `sweep_s`."""
-        while True:
-            await trio.sleep(self.settings.sweep_s)
-            self.pool.sweep()
+from dynamo_fast.client.shared import Shared
 
 
 class Client(Bucket):
     """A connected client: the default bucket, `bucket(name)` for the others, `cluster` for questions about the cluster."""
 
-    def __init__(self, core: Core, options: Options) -> None:
-        super().__init__(core, b"", options)
-        self.cluster = core.cluster
+    def __init__(self, shared: Shared, options: Options) -> None:
+        super().__init__(shared, b"", options)
+        self.cluster = shared.cluster
 
     def statistics(self) -> dict[str, Any]:
         """Retries, refreshes of the placement, and per node: whether connected, latency in seconds, requests in flight, bytes queued."""
-        core = self._core
+        shared = self._shared
         nodes = {
             address: {"connected": node.connection is not None, "latency_s": node.latency_s}
             | (node.connection.statistics() if node.connection is not None else {})
-            for address, node in core.pool.nodes.items()
+            for address, node in shared.pool.nodes.items()
         }
-        return {"retries": core.caller.retries, "refreshes": core.router.refreshes,
-                "failed_refreshes": core.router.failed_refreshes, "nodes": nodes}  # fmt: skip
+        return {"retries": shared.caller.retries, "refreshes": shared.router.refreshes,
+                "failed_refreshes": shared.router.failed_refreshes, "nodes": nodes}  # fmt: skip
 
 
 @asynccontextmanager
@@ -99,11 +61,11 @@ async def connect(seeds: Iterable[str] | str = "127.0.0.1:7400", *, options: Opt
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:
-            core = Core(nursery, addresses, settings)
-            nursery.start_soon(core.sweep)
-            await core.router.start()
-            nursery.start_soon(core.router.run)
-            yield Client(core, options)
+            shared = Shared(nursery, addresses, settings)
+            nursery.start_soon(shared.sweep)
+            await shared.router.start()
+            nursery.start_soon(shared.router.run)
+            yield Client(shared, options)
         except BaseException as error:  # raised again below, outside the nursery, which would wrap it in a group
             failure = error
         nursery.cancel_scope.cancel()

@@ -8,19 +8,16 @@ by pages, not by the size of the bucket.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 import trio
 
 from dynamo_fast.client.connection import Answers
 from dynamo_fast.client.errors import DynamoError, QuorumFailed, Unknown, error_of
+from dynamo_fast.client.pool import Node
 from dynamo_fast.client.routing import reply_in
+from dynamo_fast.client.shared import Shared
 from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, KeysPageReply, KeysPageRequest, Reply, encode
 from dynamo_fast.wire.status import MessageType, Status
-
-if TYPE_CHECKING:
-    from dynamo_fast.client.client import Core
-    from dynamo_fast.client.pool import Node
 
 PARTITIONS_AT_ONCE = 16
 OVERLOADS_MAX, OVERLOAD_PAUSE_S = 50, 0.02  # a home that says "overload" is asked again so often, after so long
@@ -84,8 +81,8 @@ class _Partition:
 class Keys:
     """Async iterator over the keys of one bucket, as bytes. Raises DynamoError when R homes of a partition cannot be asked."""
 
-    def __init__(self, core: Core, bucket: bytes, deadline_s: float, page: int) -> None:
-        self._core = core
+    def __init__(self, shared: Shared, bucket: bytes, deadline_s: float, page: int) -> None:
+        self._shared = shared
         self._bucket = bucket
         self._deadline_s = deadline_s  # of each round of pages
         self._page = max(1, min(page, KEYS_PAGE_MAX))
@@ -112,8 +109,8 @@ class Keys:
 
     async def _advance(self) -> bool:
         """One round of pages; False when all partitions are told."""
-        placement = await self._core.placement()
-        router = self._core.router
+        placement = await self._shared.placement()
+        router = self._shared.router
         self.partitions = placement.partitions
         settings = next((bucket.settings for bucket in placement.buckets if bucket.name == self._bucket), None)
         r = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
