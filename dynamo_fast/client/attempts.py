@@ -32,7 +32,7 @@ from dynamo_fast.client.settings import Settings
 from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
 from dynamo_fast.wire.errors import WireError
 from dynamo_fast.wire.frame import STALE_PLACEMENT, Frame
-from dynamo_fast.wire.status import MessageType, Status
+from dynamo_fast.wire.status import MessageType, Outcome, Status, outcome_of
 
 GRACE_S = 0.05  # a node's own words about a deadline are waited for so long
 ATTEMPT_S_MIN = 0.002  # no further attempt is made with less time left
@@ -62,7 +62,7 @@ class Call:
         raise NotImplementedError
 
     def accept(self, frame: Frame) -> bool:
-        """Takes the answer with status OK or NOT_FOUND; False when it will not do yet (a session saw more), and is to be asked again."""
+        """Takes an answer whose outcome is OK; False when it will not do yet (a session saw more), and is to be asked again."""
         raise NotImplementedError
 
 
@@ -197,7 +197,7 @@ class Caller:
         else:
             if reply.flags & STALE_PLACEMENT or reply.status in (Status.STALE_PLACEMENT, Status.NOT_READY):
                 self._router.refresh_soon()
-            if reply.status <= Status.NOT_FOUND:
+            if outcome_of(reply.status) is Outcome.OK:
                 if self._accepted(call, reply):
                     return True
                 error = DeadlineExceeded("no answer covered what the session has seen of this key: its replicas may be unreachable")

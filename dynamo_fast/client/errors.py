@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dynamo_fast.wire.status import Status
+from dynamo_fast.wire.status import Outcome, Status, outcome_of
 
 if TYPE_CHECKING:
     from dynamo_fast.client.results import Result
@@ -163,7 +163,7 @@ RETRYABLE = (Overload, NotReady, ReadOnly, StalePlacement, NotEnoughReplicas, Un
 def error_of(status: int, body: bytes) -> DynamoError:
     """The error of a reply whose status is neither OK nor NOT_FOUND; body: its text, UTF-8 (docs/protocol.md).
 
-    A status of a newer protocol is taken by its range (wire/status.py): below 64 certainly not applied, else unknown.
+    A status of a newer protocol is taken by its range (wire/status.py).
     """
     text = body.decode("utf-8", "replace") or f"the node answered status {status} and no text"
-    return OF_STATUS.get(status, NotApplied if status < Status.QUORUM_FAILED else Unknown)(text)
+    return OF_STATUS.get(status, NotApplied if outcome_of(status) is Outcome.NOT_APPLIED else Unknown)(text)

@@ -15,7 +15,6 @@ import msgspec
 from dynamo_fast.core.membership import Id16, Name, NodeEntry, Record
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 
-MAGIC = "dynamo-fast"
 VERSION = 1  # the protocol version this code speaks
 GOSSIP_RECORDS_MAX = 256  # change records in one message; the next round brings the rest
 GOSSIP_IDS_MAX = 1 << 20

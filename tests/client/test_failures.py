@@ -16,7 +16,7 @@ from dynamo_fast.wire import control_messages as control
 from dynamo_fast.wire.data_messages import decode_put
 from dynamo_fast.wire.frame import encode_frame
 from dynamo_fast.wire.status import MessageType, Status
-from tests.client.fake_node import FakeCluster, fake_cluster, in_virtual_time
+from tests.client.fake_node import FakeCluster, FakeNode, fake_cluster, in_virtual_time
 
 PERMANENT = [
     Status.BAD_REQUEST,
@@ -42,6 +42,17 @@ def test_every_status_of_the_protocol_has_an_error_of_the_right_kind() -> None:
             assert str(error) == "because"
     assert type(errors.error_of(63, b"")) is errors.NotApplied
     assert type(errors.error_of(999, b"\xff")) is errors.Unknown
+
+
+@in_virtual_time
+async def test_a_success_of_a_newer_protocol_is_a_success() -> None:
+    async with fake_cluster() as (cluster, db):
+        good = FakeNode._put
+        for node in cluster.nodes:
+            node._put = lambda frame, node=node: (15, good(node, frame)[1])  # type: ignore[method-assign, misc]
+        context = await db.put("k", b"v")
+        assert (await db.get("k")).context == context
+        assert len(put_ids(cluster)) == 1
 
 
 @pytest.mark.parametrize("status", PERMANENT)
