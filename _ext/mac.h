@@ -26,15 +26,15 @@ uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n);
 /* Bytes of a context with count clock entries, and a dot or not. */
 size_t context_bytes(uint32_t count, int with_dot);
 
-/* Writes context_bytes(count, dot != NULL) bytes to out. mac_key, cluster_id and position are 16 bytes each; entries are a valid
- * clock of count <= 1637 entries, one less with a dot (more would not fit the 16 bits that messages have for a context's
- * length); dot is 32 bytes or NULL. */
+/* Writes context_bytes(count, dot != NULL) bytes to out. mac_key, cluster_id and position are 16 bytes each; entries are
+ * a valid clock of count <= 1637 entries, one less with a dot (more would not fit the 16 bits that messages have for a
+ * context's length); dot is 32 bytes or NULL. */
 void context_seal(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
                   uint32_t count, const uint8_t *dot, uint8_t *out);
 
 /* 0 when these n bytes were sealed with this key for this cluster and position: *entries then points at the clock
- * inside them, *count is its length and *dot its dot or NULL. -1 for anything else, with all three untouched. The MAC vouches for the clock's
- * order and limits, so they are not looked at again. */
+ * inside them, *count is its length and *dot its dot or NULL. -1 for anything else, with all three untouched. The MAC
+ * vouches for the clock's order and limits, so they are not looked at again. */
 int context_open(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *context,
                  size_t n, const uint8_t **entries, uint32_t *count, const uint8_t **dot);
 

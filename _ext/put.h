@@ -42,16 +42,17 @@ typedef struct {
 size_t object_put_bound(const PutArguments *arguments);
 
 /* Writes the object after the put: siblings that context or dot cover go, a new dot comes (counter = 1 + the highest that
- * local clock and context show for the actor), the clock is the join of local clock, context and new
- * dot (not of the seen dot: in a clock it would stand for all before it, which the client may not have seen). 0, or below 0 with
- * out undefined: OBJECT_CLOCK_FULL, OBJECT_TOO_MANY_SIBLINGS, OBJECT_NO_ROOM. Never truncates the clock. */
+ * local clock and context show for the actor), the clock is the join of local clock, context and new dot (not of the seen
+ * dot: in a clock it would stand for all before it, which the client may not have seen). 0, or below 0 with out undefined:
+ * OBJECT_CLOCK_FULL, OBJECT_TOO_MANY_SIBLINGS, OBJECT_NO_ROOM. Never truncates the clock. */
 int object_put(const PutArguments *arguments, uint8_t *out, size_t out_max, size_t *out_n);
 
 /* Which epoch this put's dot gets, so that no dot is ever issued twice. mark_epoch goes on only if this very process
  * (mark_nonce == process_nonce) stored the local version in a put of its own, the local clock still shows the actor
  * (node, mark_epoch), and the context shows no higher counter for it: that would be a dot which somebody issued and this
- * node does not know of (dot, which may be NULL, is part of the context); *alarm is then 1, else 0. In all other cases fresh_epoch, which the caller draws at random for
- * this very call: one per process would be used again for a record that was lost. */
+ * node does not know of (dot, which may be NULL, is part of the context); *alarm is then 1, else 0. In all other cases
+ * fresh_epoch, which the caller draws at random for this very call: one per process would be used again for a record that
+ * was lost. */
 uint64_t epoch_choose(const uint8_t *local, size_t local_n, uint64_t mark_nonce, uint64_t mark_epoch,
                       uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *dot,
                       const uint8_t *node, uint64_t fresh_epoch, int *alarm);

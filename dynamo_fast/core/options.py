@@ -69,7 +69,6 @@ class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ms: int
 
 
-REQUEST_SAYS_NOTHING = RequestOptions()
 BUCKET_SAYS_NOTHING = BucketSettings()
 
 

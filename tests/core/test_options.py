@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from dynamo_fast.core.options import (
     BUCKET_SAYS_NOTHING,
-    REQUEST_SAYS_NOTHING,
     BucketSettings,
     ClusterDefaults,
     OptionsError,
@@ -62,7 +61,7 @@ def test_the_nearest_level_that_speaks_decides_and_nothing_out_of_range_is_bent(
 
 
 def test_the_paper_defaults_hold_where_nobody_says_anything() -> None:
-    merged = merge_options(REQUEST_SAYS_NOTHING, BUCKET_SAYS_NOTHING, ClusterDefaults(), 3)
+    merged = merge_options(RequestOptions(), BUCKET_SAYS_NOTHING, ClusterDefaults(), 3)
     assert (merged.r, merged.w, merged.dw, merged.strict, merged.deadline_ms) == (2, 2, 1, False, 1000)
 
 
