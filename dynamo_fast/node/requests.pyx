@@ -19,14 +19,12 @@ cdef class Request:
 
 @cython.final
 @cython.no_gc
-@cython.freelist(1024)
 cdef class PutRequest(Request):
     """A put that this node coordinates: waits for W acknowledgements, DW of them durable."""
 
 
 @cython.final
 @cython.no_gc
-@cython.freelist(1024)
 cdef class GetRequest(Request):
     """A get that this node coordinates: merges what the homes answer, and remembers who lags behind the merge.
 
