@@ -92,6 +92,10 @@ class Disk:
         os.replace(beside, path)
         self.sync_directory(path.parent)
 
+    def size(self, path: Path) -> int:
+        """Bytes in a file."""
+        return path.stat().st_size
+
     def exists(self, path: Path) -> bool:
         return path.exists()
 

@@ -11,8 +11,8 @@ from dynamo_fast.storage.write_buffer cimport WriteBuffer
 cdef class LmdbEngine(Engine):
     cdef readonly object settings
     cdef readonly object recovery       # RecoveryReport
-    cdef WriteBuffer buffer
-    cdef Log log
+    cdef readonly WriteBuffer buffer
+    cdef readonly Log log
     cdef object disk
     cdef object directory               # StorageDirectory
     cdef object tables
@@ -33,9 +33,9 @@ cdef class LmdbEngine(Engine):
     cdef int64_t next_sync_ns
     cdef int64_t not_before_ns          # when what the disk has refused is tried again
     cdef uint64_t frozen_at             # log position at the last checkpoint's start
-    cdef uint64_t puts
-    cdef uint64_t finds_in_tables
-    cdef uint64_t rot_found
+    cdef readonly uint64_t puts
+    cdef readonly uint64_t finds_in_tables
+    cdef readonly uint64_t rot_found
     cdef uint64_t buffer_soft, buffer_hard, log_soft, log_hard      # bytes
 
     cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1

@@ -39,8 +39,8 @@ from dynamo_fast.storage.log import Log as LogClass, segment_number
 from dynamo_fast.storage.maintenance import maintain
 from dynamo_fast.storage.merging import merge_scans
 from dynamo_fast.storage.mover import Mover
-from dynamo_fast.storage.report import RecoveryReport
 from dynamo_fast.storage.settings import StorageSettings
+from dynamo_fast.storage.statistics import engine_statistics
 from dynamo_fast.storage.tables import open_tables
 from dynamo_fast.storage.write_buffer import BufferFull
 
@@ -85,15 +85,18 @@ cdef class LmdbEngine(Engine):
         self.tables = open_tables(place.lmdb, self.settings.lmdb_map_bytes)
         self.renew()
         moved = self.load_tables()
-        self.buffer = WriteBuffer(self.settings.write_buffer_bytes_max)
+        names = [name for name in self.disk.list(place.log) if segment_number(name) is not None]
+        # Address space for all of the log, even when the bound is lower than it was.
+        logged = sum(self.disk.size(place.log / name) for name in names)
+        self.buffer = WriteBuffer(max(self.settings.write_buffer_bytes_max, logged))
         cdef Replay replay = Replay(self.disk, self.buffer, self.forest, moved, visitor)
-        number = max((segment_number(name) or 0 for name in self.disk.list(place.log)), default=0)
+        number = max(map(segment_number, names), default=0)
         clean = not place.unclean
         log_start = place.log_start.read()
         replay.run(place.log, log_start, clean or place.same_boot, self.settings.replay_visit_bytes)
         self.rot_partitions = set(place.suspects | replay.rot_partitions)
         if replay.rot_records:
-            self.mend_base_hashes()
+            replay.mend_base_hashes(self.hash_in_tables)
         place.set_suspects(self.rot_partitions)
         # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
         end = max(replay.end, *moved)
@@ -107,10 +110,7 @@ cdef class LmdbEngine(Engine):
         region = self.buffer.region
         self.checkpoints = Checkpoints(Mover(place.lmdb, self.settings.lmdb_map_bytes, region.fd,
                                              region.chunks_max * region.chunk_bytes, self.forest.partitions))
-        self.recovery = RecoveryReport(
-            records=replay.records, skipped=replay.skipped, log_bytes=replay.log_bytes, torn_bytes=replay.torn_bytes,
-            rot_records=replay.rot_records, rot_partitions=frozenset(self.rot_partitions), unclean=place.unclean,
-            same_boot=place.same_boot, seconds=(self.clock_ns() - began) / 1e9)
+        self.recovery = replay.report(place, self.rot_partitions, self.clock_ns() - began)
         try:
             self.log.prepare()
         except OSError as error:
@@ -127,19 +127,10 @@ cdef class LmdbEngine(Engine):
             moved += [0] * 16 if row is None else MOVED_ROW.unpack(row)
         return moved
 
-    def mend_base_hashes(self) -> None:
-        """After rot a record in the log may name a predecessor that nobody has: what LMDB holds is the truth."""
+    def hash_in_tables(self, bytes store_key not None) -> int:
+        """Of the record in LMDB, 0 when there is none that can be read."""
         cdef RecordView view
-        cdef uint64_t true_hash
-        cdef Slot *slot
-        start = bytes(STORE_KEY_BYTES)
-        while page := self.buffer.scan(start, b"\xff" * STORE_KEY_BYTES, 1000):
-            for store_key, _ in page:
-                slot = self.buffer.find_active(<const uint8_t *><const char *>store_key)
-                true_hash = view.hash if self.find_in_tables(slot.store_key, &view) == FIND_RECORD else 0
-                self.forest.update(self.forest.partition_of(slot.store_key), self.forest.leaf_of(slot.store_key), true_hash, slot.base_hash)
-                slot.base_hash = true_hash
-            start = (int.from_bytes(page[-1][0], "big") + 1).to_bytes(STORE_KEY_BYTES, "big")
+        return view.hash if self.find_in_tables(<const uint8_t *><const char *>store_key, &view) == FIND_RECORD else 0
 
     cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
         cdef Slot *slot = self.buffer.find(store_key)
@@ -380,31 +371,7 @@ cdef class LmdbEngine(Engine):
             self.rot_unsaved = True
 
     def statistics(self) -> dict:
-        cdef WriteBuffer buffer = self.buffer
-        checkpoints = self.checkpoints
-        return {
-            "engine": "lmdb",
-            "puts": self.puts,
-            "finds_in_lmdb": self.finds_in_tables,
-            "log_bytes": self.log_bytes(),
-            "log_bytes_left": max(0, <int64_t>(self.log_hard - self.log_bytes())),
-            "log_unsynced_bytes": self.log.position() - self.log.commit.durable(),
-            "log_syncs": self.log.commit.syncs,
-            "buffer_records": buffer.records,
-            "buffer_bytes": buffer.memory_bytes,
-            "buffer_bytes_max": self.buffer_hard,
-            "checkpoints": checkpoints.done,
-            "records_moved": checkpoints.records_moved,
-            "bytes_moved": checkpoints.bytes_moved,
-            "helper_cpu_seconds": checkpoints.helper_cpu_ns / 1e9,
-            "helper_pid": checkpoints.mover.pid,
-            "checkpoint_trouble": checkpoints.trouble,
-            "pass_ns": self.pass_ns.as_dict(),
-            "tick_ns": self.tick_ns.as_dict(),
-            "rot_found": self.rot_found,
-            "rot_partitions": len(self.rot_partitions),
-            "read_only": self.refusal,
-        }
+        return engine_statistics(self)
 
     async def run(self, offload: object) -> None:
         await maintain(self, offload)

@@ -1,10 +1,13 @@
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self, final
 
 from dynamo_fast.core.merkle import Forest
 from dynamo_fast.disk import Disk
+from dynamo_fast.storage.directory import StorageDirectory
 from dynamo_fast.storage.engine import ReplayVisitor
 from dynamo_fast.storage.log import Segment
+from dynamo_fast.storage.report import RecoveryReport
 from dynamo_fast.storage.write_buffer import WriteBuffer
 
 @final
@@ -32,3 +35,5 @@ class Replay:
     def durable(self) -> int: ...
     def run(self, directory: Path, log_start: int | None, complete: bool, visit_bytes: int) -> None: ...
     def find_horizon(self, paths: list[Path], complete: bool, visit_bytes: int) -> None: ...
+    def mend_base_hashes(self, hash_in_tables: Callable[[bytes], int]) -> None: ...
+    def report(self, directory: StorageDirectory, rot_partitions: Iterable[int], nanoseconds: int) -> RecoveryReport: ...

@@ -13,12 +13,16 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stddef cimport size_t
 
 from dynamo_fast.core.bytes cimport load_u32, load_u64
+from dynamo_fast.storage.arena cimport Slot
 from dynamo_fast.storage.log cimport LOG_HEADER_BYTES, LOG_KEY_OFFSET, LOG_MAGIC, LogHeader, log_header_read, log_record_bytes
-from dynamo_fast.storage.schema cimport RecordView, record_check
+from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_check
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from dynamo_fast.storage.directory import StorageDirectory
 from dynamo_fast.storage.log import Segment, segment_number
+from dynamo_fast.storage.report import RecoveryReport
 
 cdef size_t NOT_FOUND = <size_t>-1
 
@@ -213,3 +217,23 @@ cdef class Replay:
         finally:
             file.close()
         return 0
+
+    def mend_base_hashes(self, hash_in_tables: Callable[[bytes], int]) -> None:
+        """After rot a record may name a predecessor that nobody has: LMDB's version, by its hash, takes that one's place."""
+        cdef Slot *slot
+        cdef uint64_t true_hash
+        start = bytes(STORE_KEY_BYTES)
+        while page := self.buffer.scan(start, b"\xff" * STORE_KEY_BYTES, 1000):
+            for store_key, _ in page:
+                slot = self.buffer.find_active(<const uint8_t *><const char *>store_key)
+                true_hash = hash_in_tables(store_key)
+                self.forest.update(self.forest.partition_of(slot.store_key), self.forest.leaf_of(slot.store_key), true_hash, slot.base_hash)
+                slot.base_hash = true_hash
+            start = (int.from_bytes(page[-1][0], "big") + 1).to_bytes(STORE_KEY_BYTES, "big")
+
+    def report(self, directory: StorageDirectory, rot_partitions: Iterable[int], nanoseconds: int) -> RecoveryReport:
+        """What was found, for who opened the directory."""
+        return RecoveryReport(
+            records=self.records, skipped=self.skipped, log_bytes=self.log_bytes, torn_bytes=self.torn_bytes,
+            rot_records=self.rot_records, rot_partitions=frozenset(rot_partitions), unclean=directory.unclean,
+            same_boot=directory.same_boot, seconds=nanoseconds / 1e9)

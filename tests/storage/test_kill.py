@@ -34,7 +34,7 @@ while True:
         engine.put(store_key(number * 31 % KEYS), record(number * 31 % KEYS, number, number % 300))
         number += 1
     engine.flush()
-    print(number, flush=True)
+    print(number, engine.checkpoints.records_moved, flush=True)
     tick(engine)
 """
 
@@ -45,18 +45,19 @@ BOUNDS = settings(log_bytes_max=1 << 20, log_segment_bytes=60_000, checkpoint_fi
 @pytest.mark.parametrize("seed", range(2))
 def test_what_was_said_to_be_written_is_found(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    said, moved = 0, 0
+    said = 0
     for kill in range(KILLS):
         wanted = said + rng.randrange(1000, 4000)
         command = [sys.executable, "-c", WRITER, str(tmp_path), str(said)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             for line in writer.stdout:
-                said = int(line)
-                if said >= wanted:
+                said, moved = map(int, line.split())
+                # Every other one may be killed before its helper process has begun.
+                if said >= wanted and (moved or kill % 2):
                     break
             writer.kill()
-            said = max([said, *(int(line) for line in writer.stdout if line.endswith("\n"))])
+            said = max([said, *(int(line.split()[0]) for line in writer.stdout if line.endswith("\n"))])
         engine = LmdbEngine(tmp_path, Disk(), BOUNDS, partitions=PARTITIONS)
         report = engine.recovery
         assert report.unclean
@@ -69,6 +70,4 @@ def test_what_was_said_to_be_written_is_found(tmp_path: Path, seed: int) -> None
             versions = [record(key, later, later % 300) for later in (number, number + KEYS) if later < said + 20]
             assert found[store_key(key)] in versions, f"seed {seed}, kill {kill}: put {number} of {said} is lost"
         assert roots(engine.forest) == roots(forest_of(found, PARTITIONS))
-        moved += report.skipped
         engine.close()
-    assert moved > 0, "no record had gone to LMDB before its segment went: the kills were too early"

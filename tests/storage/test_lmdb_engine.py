@@ -202,6 +202,20 @@ def test_room_shrinks_with_the_log_and_comes_back(tmp_path: Path) -> None:
     roomy.close()
 
 
+def test_a_log_that_is_longer_than_a_lowered_bound_is_taken(tmp_path: Path) -> None:
+    model = {store_key(number): record(number, 0, 50_000) for number in range(2000)}
+    engine = open_with(tmp_path, checkpoint_fill=9.0, write_buffer_bytes_max=256 * MIB, log_bytes_max=256 * MIB)
+    for key, stored in model.items():
+        engine.put(key, stored)
+    engine.close()
+    again = open_with(tmp_path, checkpoint_fill=0.5, write_buffer_bytes_max=4 * MIB, log_bytes_max=4 * MIB)
+    assert again.fullness == 2
+    settle(again)
+    assert again.fullness < 2
+    check(again, model)
+    again.close()
+
+
 def test_values_of_a_mebibyte_go_all_the_way(tmp_path: Path) -> None:
     model = {store_key(number): record(number, number, MIB) for number in range(12)}
     engine = open_moving(tmp_path, PARTITIONS)
