@@ -39,6 +39,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "node.answers": [],
     "node.replica": [],
     "node.lookahead": [],
+    "node.logged_puts": [],
     "node.desk": [],
     "node.read_repair": [],
     "node.put": [],

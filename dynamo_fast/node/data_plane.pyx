@@ -20,6 +20,7 @@ from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire.errors import ProtocolError
 
 from dynamo_fast.node.answers cimport answer_bytes
+from dynamo_fast.node.logged_puts cimport LoggedPuts
 from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
 from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME
 from dynamo_fast.wire.data_messages cimport *
@@ -77,6 +78,10 @@ cdef class DataPlane(PassHandler):
             raise ValueError("a node works for one cluster all its life")
         memcpy(self.replica.mac_key, <const char *>mac_key, 16)
         memcpy(self.coordinator.desk.cluster_id, <const char *>cluster_id, 16)
+
+    def remember_puts(self, LoggedPuts logged not None):
+        """What the log has seen lately is a retry when it comes again; told once, before the first request."""
+        self.coordinator.puts.patient_ids = logged.ids
 
     def drain(self):
         """From now on clients' requests are refused as certainly not applied; what is under way is finished, replicas are served."""

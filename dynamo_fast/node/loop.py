@@ -12,6 +12,7 @@ from dynamo_fast.net.reactor import Reactor
 from dynamo_fast.node.config import Config
 from dynamo_fast.node.data_plane import DataPlane
 from dynamo_fast.node.interfaces import ControlFrame
+from dynamo_fast.node.logged_puts import LoggedPuts
 from dynamo_fast.storage.engine import Engine
 from dynamo_fast.storage.lmdb_engine import LmdbEngine
 from dynamo_fast.storage.memory_engine import MemoryEngine
@@ -32,7 +33,14 @@ def open_engine(config: Config, env: Env, directory: Path) -> Engine:
         write_buffer_bytes_max=storage.write_buffer_bytes_max,
         lmdb_map_bytes=storage.lmdb_map_bytes,
     )
-    engine = LmdbEngine(directory, env.disk, bounds, partitions=partitions)
+    logged = LoggedPuts(
+        int.from_bytes(env.random_bytes(8), "little"),
+        config.requests.put_ids_max,
+        config.requests.deadline_ms_max,
+        int(env.now() * 1000),
+        env.wall_ms(),
+    )
+    engine = LmdbEngine(directory, env.disk, bounds, partitions=partitions, visitor=logged)
     log.info("the records are open", extra=asdict(engine.recovery))
     return engine
 
@@ -53,4 +61,6 @@ def build_loop(
         control=control,
         storage_failed=storage_failed,
     )
+    if isinstance(engine, LmdbEngine) and isinstance(engine.visitor, LoggedPuts):
+        data_plane.remember_puts(engine.visitor)
     return data_plane, Reactor(data_plane, Outbox(), config.limits)

@@ -29,6 +29,12 @@ cdef enum:
     DEADLINE_AT = 12   # where the deadline stands in a PUT's body
 
 
+cdef void retry_id_of(const uint8_t *put_id, const uint8_t *position, uint8_t *out) noexcept nogil:
+    cdef int i
+    for i in range(16):
+        out[i] = put_id[i] ^ position[i]
+
+
 cdef class PutCoordinator:
     """PutCoordinator(desk, limits, requests, cluster_defaults, salt)."""
 
@@ -91,7 +97,7 @@ cdef class PutCoordinator:
         cdef const uint8_t *context = NULL
         cdef const uint8_t *dot = NULL
         cdef uint32_t entries = 0
-        cdef int i, status
+        cdef int status
         cdef bint seen
         cdef PutIds ids = self.put_ids if plan.deadline_ms <= self.usual_deadline_ms else self.patient_ids
         if message.context_bytes and context_open(desk.replica.mac_key, desk.cluster_id, address.position, message.context,
@@ -101,9 +107,7 @@ cdef class PutCoordinator:
             if desk.replica.engine.read_only is not None:
                 return desk.no(client, header, STATUS_READ_ONLY, f"this node takes no writes: {desk.replica.engine.read_only}")
             return desk.no(client, header, STATUS_OVERLOAD, "this node's log is full and its disk is behind; slow down")
-        # Ids are remembered per key, so that a client that repeats one id for all its puts does not lose them.
-        for i in range(16):
-            retry_id[i] = message.put_id[i] ^ address.position[i]
+        retry_id_of(message.put_id, address.position, retry_id)
         seen = self.put_ids.seen(retry_id) or self.patient_ids.seen(retry_id)
         if not ids.room(plan.deadline_ms, desk.now_ms) and not seen:
             return desk.no(client, header, STATUS_OVERLOAD, "too many puts to remember for retries; slow down")

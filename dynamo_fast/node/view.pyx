@@ -6,6 +6,8 @@ they began with. Nodes are numbered by their place in the placement's sorted lis
 
 from libc.stdlib cimport free, malloc
 
+from dynamo_fast.core.quorum cimport HOMES_MAX
+
 
 cdef class ClusterView:
     """ClusterView(placement, ring, node_ids, hosts, labels, own_id).
@@ -18,6 +20,8 @@ cdef class ClusterView:
     def __cinit__(self, uint64_t placement, Ring ring not None, node_ids, hosts, labels, bytes own_id not None):
         if not len(node_ids) == len(hosts) == len(labels) == ring.node_count:
             raise ValueError("a placement, its ring, hosts and labels must tell of the same nodes")
+        if ring.replicas > HOMES_MAX:
+            raise ValueError(f"a key has at most {HOMES_MAX} homes, not {ring.replicas}")
         self.placement = placement
         self.ring = ring
         self.index_of = {bytes(node_id): index for index, node_id in enumerate(node_ids)}

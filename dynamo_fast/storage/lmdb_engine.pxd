@@ -23,6 +23,7 @@ cdef class LmdbEngine(Engine):
     cdef object clock_ns
     cdef object waker                   # a trio.Event to set at the next write, None when the maintenance is awake
     cdef readonly object checkpoints    # Checkpoints: which range goes to LMDB, and how far it is
+    cdef readonly object visitor        # was shown the end of the log, None: nobody was
     cdef object refusal                 # why writes are refused, None while they are taken
     cdef size_t left_n                  # bytes of the log's batch that the disk has refused; nothing is added to them meanwhile
     cdef int sync_failure               # errno of the fdatasync that failed

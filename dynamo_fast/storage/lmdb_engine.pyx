@@ -59,7 +59,7 @@ cdef class LmdbEngine(Engine):
 
     def __cinit__(self, directory: Path, disk: Disk, settings: StorageSettings, *, partitions: int = 1024,
                   ReplayVisitor visitor = None):
-        self.settings = settings
+        self.settings, self.visitor = settings, visitor
         self.disk = disk
         self.clock_ns = disk.clock_ns
         self.forest = Forest(partitions, LEAVES)
