@@ -22,6 +22,7 @@ cdef struct Socket:
     int fd                          # -1: the slot is free
     bint ours                       # no Python socket owns the descriptor: it is closed here
     uint32_t armed                  # the EPOLL bits asked for
+    uint64_t buffered_bytes         # in both its buffers, as it was last counted
     uint64_t sent_bytes             # ever, to see progress
     uint64_t sent_bytes_seen        # at the last sweep
     int64_t opened_us
@@ -48,7 +49,8 @@ cdef class Reactor:
     cdef int64_t now_us
     cdef int64_t linger_ms, budget_us
     cdef readonly Py_ssize_t open_connections
-    cdef readonly uint64_t passes, accepted, refused, protocol_errors, handler_errors, failed_passes, received_bytes, sent_bytes
+    cdef uint64_t buffered_bytes, buffered_bytes_max  # in the buffers of all connections, and when some must go
+    cdef readonly uint64_t passes, accepted, refused, crowded_out, protocol_errors, handler_errors, failed_passes, received_bytes, sent_bytes
     cdef readonly Histogram pass_us  # how long a pass takes
     cdef readonly Histogram gap_us   # how long trio kept the loop between two passes that had work waiting
     cdef readonly Histogram turn_us  # how long the loop keeps trio's other tasks waiting
@@ -61,6 +63,7 @@ cdef class Reactor:
     cdef int receive(self, Py_ssize_t slot) except -1
     cdef int flush(self) except -1
     cdef int send_some(self, Connection connection) except -1
+    cdef int account(self, Py_ssize_t slot) except -1
     cdef int arm(self, Py_ssize_t slot, uint32_t bits) except -1
     cdef Connection add(self, int fd, object owner, str label)
     cdef int drop(self, Py_ssize_t slot, str reason) except -1

@@ -11,7 +11,8 @@ checkpoints, signals) are delayed by no more than that plus one pass; `turn_us` 
 trio task sets `wants_loop`, and the loop returns at once.
 
 Limits: connections beyond connections_max are closed as they are accepted; a connection whose unsent answers pass HIGH_WATER is not
-read from until they have gone; one that reads nothing for STUCK_S, or says no hello within HELLO_S, is closed.
+read from until they have gone; one that reads nothing for STUCK_S, or says no hello within HELLO_S, is closed. When the buffers of all
+connections together pass buffered_bytes_max, clients that hold more than FAIR_BYTES are closed as they are met.
 
 One exception from one connection's frames closes that connection, never the node.
 """
@@ -72,6 +73,7 @@ cdef extern from "unistd.h" nogil:
     int close(int fd)
 
 cdef enum:
+    FAIR_BYTES = 65536              # what a client may always have buffered
     HIGH_WATER = 262144             # unsent bytes beyond which a connection is not read from
     TICK_MS = 5                     # how often time is looked at while requests are under way and nothing arrives
 
@@ -121,6 +123,7 @@ cdef class Reactor:
         self.handler = handler
         self.outbox = outbox
         self.limits = limits
+        self.buffered_bytes_max = limits.buffered_bytes_max
         self.listeners = {}
         self.connections = []
         self.socket_objects = []
@@ -346,7 +349,18 @@ cdef class Reactor:
             self.handler_errors += 1
             log.exception("closing %s: a bug met what it sent", connection.label)
             self.drop(slot, f"{type(error).__name__}: {error}")
-        return 0
+        return self.account(slot) if connection.slot == slot else 0
+
+    cdef int account(self, Py_ssize_t slot) except -1:
+        """Counts what this connection has buffered; too much of all, and more than its share of it, and it goes."""
+        cdef Connection connection = <Connection>self.connections[slot]
+        cdef uint64_t n = connection.incoming.size() + connection.outgoing.size()
+        self.buffered_bytes += n - self.sockets[slot].buffered_bytes
+        self.sockets[slot].buffered_bytes = n
+        if self.buffered_bytes <= self.buffered_bytes_max or n <= FAIR_BYTES or connection.peer is not None:
+            return 0
+        self.crowded_out += 1
+        return self.drop(slot, "too much is buffered for all connections together, and this one holds more than its share")
 
     # Sockets --------------------------------------------------------------------------------------------------------------------
 
@@ -455,6 +469,7 @@ cdef class Reactor:
         else:
             owner.close()
         self.sockets[slot].fd = -1
+        self.buffered_bytes -= self.sockets[slot].buffered_bytes
         self.connections[slot] = self.socket_objects[slot] = None
         connection.slot = -1
         self.free_slots.append(slot)
@@ -508,12 +523,14 @@ cdef class Reactor:
         # waited for each other so would wait for ever; its answers are bounded by outgoing_bytes_max alone.
         if not connection.closing and (waiting < HIGH_WATER or connection.peer is not None):
             bits |= EPOLLIN | EPOLLRDHUP
-        return self.arm(slot, bits)
+        self.arm(slot, bits)
+        return self.account(slot)
 
     def statistics(self):
         """Counters since the start, and histograms in microseconds."""
         return {
             "passes": self.passes, "connections": self.open_connections, "accepted": self.accepted, "refused": self.refused,
+            "buffered_bytes": self.buffered_bytes, "crowded_out": self.crowded_out,
             "protocol_errors": self.protocol_errors, "handler_errors": self.handler_errors, "failed_passes": self.failed_passes,
             "received_bytes": self.received_bytes, "sent_bytes": self.sent_bytes, "pass_us": self.pass_us, "turn_us": self.turn_us,
         }

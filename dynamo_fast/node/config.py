@@ -69,6 +69,7 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     siblings_max: Annotated[int, number(1, 1024, "concurrent versions of a key that a put may leave")] = 100
     frame_bytes_max: Annotated[int, number(64 * 1024, 256 * MIB, "bytes of one message's body")] = 16 * MIB
     connections_max: Annotated[int, number(16, 1 << 20, "connections open at once; more are closed at once")] = 20_000
+    buffered_bytes_max: Annotated[int, number(16 * MIB, 1 << 40, "bytes unsent or not yet whole on all connections together")] = 512 * MIB
     outgoing_bytes_max: Annotated[int, number(64 * 1024, 1 << 30, "bytes unsent on a connection before it is not read from")] = 32 * MIB
 
 

@@ -446,3 +446,27 @@ def test_when_it_listens_no_more_connections_that_are_open_stay() -> None:
             assert await caller.call(b"here") == b"here"
 
     trio.run(main)
+
+
+def test_all_connections_together_are_bounded_and_who_holds_little_is_served() -> None:
+    """Twenty clients begin a frame of a MiB each and never end it: the sum stays within the limit, by closing some of them."""
+
+    async def main() -> None:
+        limit = 16 << 20
+        async with served(buffered_bytes_max=limit) as (server, address):
+            modest = await Caller.connect(address)
+            unfinished = encode_frame(MessageType.CONTROL, bytes(1 << 20), request_id=1)[:-1]
+            hoarders = [await Caller.connect(address) for _ in range(20)]
+            for hoarder in hoarders:
+                with suppress(trio.BrokenResourceError):
+                    await hoarder.send(unfinished)
+            await until(lambda: server.count("crowded_out") >= 4)
+            assert await modest.call(b"still here") == b"still here"
+            assert limit - (1 << 20) < server.count("buffered_bytes") <= limit
+            assert server.count("crowded_out") <= 5
+            for connection in list(server.connections[1:]):
+                connection.close("the test is over")
+            await until(lambda: server.count("connections") == 1)
+            assert server.count("buffered_bytes") == 0
+
+    trio.run(main)
