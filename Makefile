@@ -102,7 +102,7 @@ crash: .venv/stamp-test  ## kill -9 under load, KILLS=100 times; every acknowled
 fuzz: .venv/stamp-test  ## every decoder for FUZZ_SECONDS=30 seconds each, from mutations of golden messages
 	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
-smoke:  ## build, import and one small cluster on each Python that is found
+smoke: .venv/stamp-build  ## build, import and one small cluster on each Python that is found
 	@.ci/smoke
 
 # ---- to be fast --------------------------------------------------------------------------------------------------
