@@ -33,6 +33,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "storage.lmdb_engine": [],
     "storage.checkpoint": [],
     "net.reactor": [],
+    "net.socket_table": [],
     "node.view": [],
     "node.policy": [],
     "node.requests": [],
