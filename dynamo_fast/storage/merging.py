@@ -19,19 +19,19 @@ def merge_scans(
 ) -> list[tuple[bytes, bytes]]:
     """The first `limit` pairs with start <= store key < end, where the buffer's, given as `newer`, hide LMDB's.
 
-    A record of LMDB that cannot be read is left out, and its store key told to `rot`.
+    A record of LMDB that cannot be read is left out, and its store key told to `rot`; fewer than `limit` pairs mean the end.
     """
     merged = dict(newer)
     taken = 0
     with transaction.cursor() as cursor:
         found = cursor.set_range(start)
         while found and taken < limit and (store_key := bytes(cursor.key())) < end:
-            if store_key not in merged:
-                record = bytes(cursor.value())
-                if is_record(record):
-                    merged[store_key] = record
-                else:
-                    rot(store_key)
-            taken += 1
+            if store_key in merged:
+                taken += 1
+            elif is_record(record := bytes(cursor.value())):
+                merged[store_key] = record
+                taken += 1
+            else:
+                rot(store_key)
             found = cursor.next()
     return sorted(merged.items())[:limit]

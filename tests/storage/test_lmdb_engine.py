@@ -304,6 +304,8 @@ def test_rot_in_lmdb_is_never_returned(tmp_path: Path) -> None:
     partition = store_key(1)[0] >> 2
     assert again.rot_partitions == {partition}
     assert again.statistics()["rot_found"] == 2
+    assert store_key(1) < store_key(2)
+    assert again.scan(LOWEST, HIGHEST, 1) == [(store_key(2), record(2, 2, 500))]  # fewer than the limit would mean the end
     tick(again)
     again.close()
     third = open_lmdb(tmp_path, PARTITIONS)
