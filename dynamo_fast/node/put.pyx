@@ -166,6 +166,8 @@ cdef class PutCoordinator:
                 dot = own
         if dot != NULL and object_sibling_count(made.data) == 1:
             context, entries, dot = object_clock(made.data), object_clock_count(made.data), NULL
+        elif load_u64(message.put_id) == 0 and load_u64(message.put_id + 8) == 0:
+            dot = NULL  # an id of zeros is nobody's: the sibling found by it may be another writer's (!)
         cdef bytes sealed = PyBytes_FromStringAndSize(NULL, context_bytes(entries, dot != NULL))
         context_seal(self.desk.replica.mac_key, self.desk.cluster_id, address.position, context, entries, dot,
                      <uint8_t *><char *>sealed)

@@ -6,6 +6,7 @@ from bench.gate.node_core import Nodes
 from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
 from dynamo_fast.wire.frame import encode_frame
 from dynamo_fast.wire.status import MessageType
+from tests.node.planes import Planes
 
 KEY = b"cart"
 
@@ -68,3 +69,12 @@ def test_a_retry_after_somebody_replaced_the_value() -> None:
     assert store.get()[1] == [b"theirs"]
     store.put(b"mine, edited", again)
     assert store.get()[1] == [b"mine, edited", b"theirs"]
+
+
+def test_an_id_of_zeros_shows_nobody_elses_version_as_seen() -> None:
+    """Blind writers without ids: whoever goes on from an answer may not replace another's version by it."""
+    cluster = Planes()
+    for value in (b"c1", b"d1", b"e1"):
+        answer = cluster.put(0, KEY, value, put_id=bytes(16))
+        cluster.put(0, KEY, value + b" edited", put_id=bytes(16), context=answer.context)
+    assert {b"c1 edited", b"d1 edited", b"e1 edited"} <= set(cluster.get(0, KEY).values)
