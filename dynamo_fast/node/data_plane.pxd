@@ -16,6 +16,8 @@ cdef class SyncWaiter:
     cdef uint64_t position          # of the log; the wait is over when it is durable up to here
     cdef Connection peer            # who wants a REPLICATE_REPLY then; None: a put of our own
     cdef uint64_t request_id        # the peer's, or the token of our own put
+    cdef object event               # trio.Event of a task that waits instead of those two, or None
+    cdef bint failed                # the disk will never get there: for the task
 
 cdef class DataPlane(PassHandler):
     cdef readonly Engine engine

@@ -16,12 +16,15 @@ from libc.string cimport memcpy
 
 from collections import deque
 
+import trio
+
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire.errors import ProtocolError
 
 from dynamo_fast.node.answers cimport answer_bytes
 from dynamo_fast.node.logged_puts cimport LoggedPuts
 from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
+from dynamo_fast.storage.schema cimport BUCKET_BYTES_MAX, KEY_BYTES_MAX
 from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME
 from dynamo_fast.wire.data_messages cimport *
 
@@ -92,6 +95,11 @@ cdef class DataPlane(PassHandler):
         """Requests coordinated here that have no answer yet."""
         return self.coordinator.desk.requests.active - self.coordinator.desk.requests.answered
 
+    @property
+    def foreground(self):
+        """Requests of clients, and of other nodes on behalf of clients, that have come so far."""
+        return self.coordinator.puts.applied + self.coordinator.gets.started + self.replicates + self.reads
+
     def set_placement(self, uint64_t name, ring, node_ids, hosts, labels):
         """The placement to work by: its 64-bit name, its Ring, and per node index the id, the host label and a name for messages.
 
@@ -129,6 +137,64 @@ cdef class DataPlane(PassHandler):
         if self.view is None:
             return []
         return [node_id for node_id, index in self.view.index_of.items() if self.view.connections[index] is not None]
+
+    # What tasks merge -------------------------------------------------------------------------------------------------------------
+
+    def merge_entries(self, list entries not None):
+        """Merges (bucket, key, packed object) triples into this node's copies, in a pass of its own: one log write for all.
+
+        A list of (status, hash) in their order: OK and the hash of what this node holds now; STALE_PLACEMENT for a partition of
+        which it is no home; BAD_REQUEST for what is no object or no key; or why the two cannot be merged. Merged objects are
+        visible, in the log, and not yet on disk: see `wait_durable`. Raises StorageError when the log cannot be written: then
+        this node vouches for none of them.
+        """
+        cdef Address address
+        cdef ObjectView kept
+        cdef bytes bucket, key, packed
+        cdef int status = STATUS_OK
+        cdef list results = []
+        for bucket, key, packed in entries:
+            kept.hash = 0
+            if not 1 <= len(key) <= KEY_BYTES_MAX or len(bucket) > BUCKET_BYTES_MAX:
+                results.append((STATUS_BAD_REQUEST, 0))
+                continue
+            self.replica.locate(<const uint8_t *><const char *>bucket, len(bucket), <const uint8_t *><const char *>key, len(key), &address)
+            if self.view is None or self.view.slot_of(self.engine.forest.partition_of(address.position), self.view.own_index) < 0:
+                status = STATUS_STALE_PLACEMENT
+            else:
+                status = self.replica.merge(&address, <const uint8_t *><const char *>packed, len(packed), &kept)
+                if status == STATUS_READ_ONLY:
+                    break
+            results.append((status, kept.hash if status == STATUS_OK else 0))
+        try:
+            self.engine.end_pass()
+        except StorageError as error:
+            self.storage_failed(error)
+            raise
+        if status == STATUS_READ_ONLY:
+            raise StorageError(self.engine.read_only or "the engine takes no more records")
+        return results
+
+    async def wait_durable(self, uint64_t position):
+        """Returns when the log is on disk up to `position`, a value that the engine's `position` has had.
+
+        Raises StorageError when the disk will not get there, or too many wait for it already.
+        """
+        cdef SyncWaiter waiting
+        await trio.lowlevel.checkpoint()
+        self.engine.request_sync()
+        if self.engine.durable_position() >= position:
+            return
+        if self.engine.failed_fsync or len(self.sync_queue) >= self.sync_queue_max:
+            raise StorageError(self.engine.read_only or "too many wait for the disk already; try again later")
+        waiting = SyncWaiter.__new__(SyncWaiter)
+        waiting.event = trio.Event()
+        # The queue is in the order of positions.
+        waiting.position = max(position, (<SyncWaiter>self.sync_queue[len(self.sync_queue) - 1]).position) if self.sync_queue else position
+        self.sync_queue.append(waiting)
+        await waiting.event.wait()
+        if waiting.failed:
+            raise StorageError(self.engine.read_only or "the log could not be synced")
 
     # Frames -----------------------------------------------------------------------------------------------------------------------
 
@@ -268,13 +334,21 @@ cdef class DataPlane(PassHandler):
         durable = self.engine.durable_position()
         while self.sync_queue and (<SyncWaiter>self.sync_queue[0]).position <= durable:
             waiting = <SyncWaiter>self.sync_queue.popleft()
-            if waiting.peer is None:
+            if waiting.event is not None:
+                waiting.event.set()
+                self.wants_loop = True
+            elif waiting.peer is None:
                 self.coordinator.puts.durable_here(waiting.request_id)
             else:
                 # The connection is not the one whose event we are in: that it does not read must end it and no other (!).
                 answer_bytes(waiting.peer, MESSAGE_REPLICATE_REPLY, 0, STATUS_OK, waiting.request_id, NULL, 0)
         if self.sync_queue:
             self.engine.request_sync()
+            if self.engine.failed_fsync:
+                for waiting in self.sync_queue:
+                    if waiting.event is not None:
+                        waiting.failed = True
+                        waiting.event.set()
         return 0
 
     cdef bint needs_time(self) noexcept:

@@ -20,6 +20,7 @@ from dynamo_fast.node.buckets import Buckets
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.config import Config
 from dynamo_fast.node.control import Control
+from dynamo_fast.node.delivery import Delivery
 from dynamo_fast.node.describe import Describe, State
 from dynamo_fast.node.gossip import Gossip
 from dynamo_fast.node.identity import DataDirectory, open_directory
@@ -101,6 +102,7 @@ class Node:
             partitions=config.cluster.partitions,
             replicas=config.cluster.replicas,
         )
+        self.delivery = Delivery(env, self.cluster, engine, self.data_plane)
         self.metrics = Metrics(
             env,
             {
@@ -108,6 +110,7 @@ class Node:
                 "loop": self.reactor.statistics,
                 "storage": engine.statistics,
                 "control": self.control.statistics,
+                "delivery": self.delivery.statistics,
                 "membership": self._membership_statistics,
                 "process": env.process_statistics,
             },
@@ -134,6 +137,7 @@ class Node:
         self.control.on(messages.BucketListRequest, buckets.answer_list)
         self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
         self.control.on(messages.BirthRequest, self.gossip.answer_birth, nodes_only=True)
+        self.control.on(messages.MergeRequest, self.delivery.answer_merge, nodes_only=True)
 
     async def run(self, listener: Socket, stop: trio.Event, started: Callable[[str], None]) -> bool:
         """Serves on the listener until `stop`; returns when everything is drained and synced. The answer is as `serve_node`'s."""

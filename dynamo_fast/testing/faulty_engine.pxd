@@ -11,6 +11,7 @@ cdef class FaultyEngine(Engine):
     cdef public bint full           # room is none, for client puts
     cdef public bint behind         # room is soft: slow down
     cdef public bint hold_syncs     # a sync that is asked for is not done until `finish_syncs`
+    cdef public bint syncs_fail     # from now on an fdatasync fails, and nothing more becomes durable
     cdef readonly uint64_t writes   # log writes that have worked
     cdef set damaged                # store keys whose records cannot be read
     cdef str refusal

@@ -8,6 +8,7 @@ class FaultyEngine(Engine):
     full: bool
     behind: bool
     hold_syncs: bool
+    syncs_fail: bool
     def __new__(cls, inner: Engine) -> Self: ...
     @property
     def inner(self) -> Engine: ...

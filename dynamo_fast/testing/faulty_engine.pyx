@@ -67,7 +67,9 @@ cdef class FaultyEngine(Engine):
         return self.synced
 
     cdef int request_sync(self) except -1:
-        if not self.hold_syncs:
+        if self.syncs_fail:
+            self.refusal = "an fdatasync failed"
+        elif not self.hold_syncs:
             self.synced = self.written
         return 0
 
@@ -79,6 +81,10 @@ cdef class FaultyEngine(Engine):
     @property
     def read_only(self) -> str | None:
         return self.refusal
+
+    @property
+    def failed_fsync(self) -> bool:
+        return self.syncs_fail
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         return self.inner.scan(start, end, limit)

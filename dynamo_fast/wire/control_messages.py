@@ -19,10 +19,14 @@ VERSION = 1  # the protocol version this code speaks
 GOSSIP_RECORDS_MAX = 256  # change records in one message; the next round brings the rest
 GOSSIP_IDS_MAX = 1 << 20
 KEYS_PAGE_MAX = 4096  # keys in one page
+MERGE_ENTRIES_MAX = 1024  # objects in one message between nodes
 
 BucketName = Annotated[bytes, msgspec.Meta(max_length=64)]
 StoreKey = Annotated[bytes, msgspec.Meta(max_length=24)]
 Ids = Annotated[list[Id16], msgspec.Meta(max_length=GOSSIP_IDS_MAX)]
+ObjectKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
+ObjectEntries = Annotated[list[tuple[BucketName, ObjectKey, bytes]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
+PlacementName = Annotated[int, msgspec.Meta(ge=0)]
 Records = Annotated[list[Record], msgspec.Meta(max_length=GOSSIP_RECORDS_MAX)]
 
 
@@ -101,6 +105,14 @@ class KeysPageRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op",
     bucket: BucketName = b""
     after: StoreKey = b""
     limit: Annotated[int, msgspec.Meta(ge=1, le=KEYS_PAGE_MAX)] = 1000
+
+
+class MergeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):
+    """Between members: merge these (bucket, key, object) into your copies, and answer when they are on disk. The sender works by that
+    placement. What bounds an object is the frame."""
+
+    placement: PlacementName
+    entries: ObjectEntries
 
 
 # Replies
@@ -218,11 +230,23 @@ class KeysPageReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", t
     done: bool
 
 
+class MergeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):
+    """Sent after fdatasync. Per entry, in order, what became of it as (status, hash): OK and the hash of what is held now, or why it
+    was not merged, and 0. The merge kept the node from everything else for `stalled_us`; `idle`: there was nothing else to do."""
+
+    results: Annotated[list[tuple[int, int]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
+    stalled_us: Annotated[int, msgspec.Meta(ge=0)]
+    idle: bool = False
+
+
 Request = (
     PlacementRequest | StatusRequest | RingInfoRequest | GossipRequest | BirthRequest
-    | BucketSetRequest | BucketListRequest | KeysPageRequest
+    | BucketSetRequest | BucketListRequest | KeysPageRequest | MergeRequest
 )  # fmt: skip
-Reply = PlacementReply | StatusReply | RingInfoReply | GossipReply | BirthReply | BucketSetReply | BucketListReply | KeysPageReply
+Reply = (
+    PlacementReply | StatusReply | RingInfoReply | GossipReply | BirthReply
+    | BucketSetReply | BucketListReply | KeysPageReply | MergeReply
+)  # fmt: skip
 
 T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()

@@ -317,18 +317,13 @@ class VirtualNode:
         self.starts += 1
         self.stop, self.node, self.failure = trio.Event(), None, None
         env = VirtualEnv(self.world.network, self.address, self.world.seed + 1000 * self.starts, self.disk)
-        self.engine = EmptyEngine()
-
-        def build(config, env, node_id, engine, control, storage_failed):
-            data_plane = RecordingDataPlane(control)
-            return data_plane, VirtualReactor(data_plane, self.world.network)
-
+        self.engine = self.make_engine()
         with trio.CancelScope() as self.scope:
             directory = None
             try:
                 directory = open_directory(Path("/data"), env)
                 own = NodeEntry(id=directory.node_id, address=self.address, host=self.config.node.host, zone="", weight=100)
-                self.node = Node(self.config, env, directory, own, self.engine, build)
+                self.node = Node(self.config, env, directory, own, self.engine, self.build_loop)
                 task_status.started()
                 self.ended = await self.node.run(Listener(self.address), self.stop, lambda address: None)
             except Exception as error:
@@ -338,6 +333,13 @@ class VirtualNode:
             finally:
                 if directory is not None:
                     directory.close()
+
+    def make_engine(self):
+        return EmptyEngine()
+
+    def build_loop(self, config, env, node_id, engine, control, storage_failed):
+        data_plane = RecordingDataPlane(control)
+        return data_plane, VirtualReactor(data_plane, self.world.network)
 
     def crash(self) -> None:
         assert self.scope is not None

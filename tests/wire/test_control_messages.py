@@ -24,6 +24,7 @@ REQUESTS: list[control.Request] = [
     control.BucketSetRequest(name=b"cart", settings=BucketSettings(strict=True)),
     control.BucketListRequest(),
     control.KeysPageRequest(partition=5, bucket=b"cart", after=b"x" * 24, limit=10),
+    control.MergeRequest(placement=(1 << 64) - 1, entries=[(b"cart", b"key", b"object"), (b"", b"k" * 4096, b"")]),
 ]
 REPLIES: list[control.Reply] = [
     control.PlacementReply(number=1, name=1 << 33, digest=ID, cluster_id=ID, partitions=2, replicas=1, nodes=[NODE],
@@ -38,6 +39,7 @@ REPLIES: list[control.Reply] = [
     control.BucketSetReply(),
     control.BucketListReply(buckets=[BUCKET], defaults=ClusterDefaults()),
     control.KeysPageReply(entries=[(b"s" * 24, b"key")], next=b"s" * 24, done=True),
+    control.MergeReply(results=[(0, (1 << 64) - 1), (24, 0)], stalled_us=120, idle=True),
 ]  # fmt: skip
 
 

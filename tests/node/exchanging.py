@@ -1,0 +1,96 @@
+"""Nodes in virtual time that hold records: the real data plane and engine under the real control plane, on the virtual network."""
+
+from __future__ import annotations
+
+from dynamo_fast.core.digest import key_position
+from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.node.data_plane import DataPlane
+from dynamo_fast.storage.engine import Engine
+from dynamo_fast.storage.memory_engine import MemoryEngine
+from dynamo_fast.storage.schema import decode_record, encode_store_key
+from dynamo_fast.testing.faulty_engine import FaultyEngine
+from tests.node.virtual import VirtualNode, VirtualReactor, World
+
+
+class PassReactor(VirtualReactor):
+    """Carries bytes in passes: all that one node sends at a time reaches another as one pass of it."""
+
+    def carry(self) -> None:
+        while len(self.outbox):
+            for connection in self.outbox.take():
+                end = self.ends.get(connection)
+                if end is None:
+                    continue
+                data, other = connection.take(), end.other
+                if data and other is not None and other.reactor is not None and other.connection in other.reactor.ends:
+                    other.reactor.deliver(other.connection, data)
+                if connection.closing:
+                    self.end(connection, connection.close_reason or "closed")
+
+    def deliver(self, connection, data: bytes) -> None:
+        self.outbox.start_pass()
+        self.handler.start_pass(int(self.env.now() * 1e6), self.env.wall_ms())
+        try:
+            connection.feed(data)
+        except Exception as error:
+            connection.close(str(error))
+        if self.handler.finish_pass() != 0:
+            self.outbox.drop_pass()
+
+
+class ExchangingNode(VirtualNode):
+    """A node whose records outlive a crash; `wipe` loses them, and no more than them."""
+
+    def __init__(self, world: World, address: str, **flags: object) -> None:
+        super().__init__(world, address, **flags)
+        self.wipe()
+
+    def wipe(self) -> None:
+        self.records: Engine = FaultyEngine(MemoryEngine(partitions=64))
+
+    def make_engine(self) -> Engine:
+        return self.records
+
+    def build_loop(self, config, env, node_id, engine, control, storage_failed):
+        data_plane = DataPlane(
+            node_id=node_id, nonce=self.starts, engine=engine, limits=config.limits, requests=config.requests,
+            cluster_defaults=config.defaults, random_bytes=env.random_bytes, now_ms=int(env.now() * 1000), control=control,
+            storage_failed=storage_failed,
+        )  # fmt: skip
+        reactor = PassReactor(data_plane, self.world.network)
+        reactor.env = env
+        return data_plane, reactor
+
+    def store_key(self, key: bytes, bucket: bytes = b"") -> bytes:
+        assert self.view is not None
+        return encode_store_key(self.view.mac_key, key_position(key, bucket), key, bucket)
+
+    def packed(self, key: bytes, bucket: bytes = b"") -> bytes | None:
+        """This node's copy, None when it has none."""
+        record = self.records.get(self.store_key(key, bucket))
+        return None if record is None else decode_record(record).packed
+
+    def write(self, key: bytes, packed: bytes) -> None:
+        """The node comes to hold an object, whoever it has it from, as if it had merged it."""
+        ((status, _),) = self.told.merge_entries([(b"", key, packed)])
+        assert status == 0
+
+    def session_to(self, other: ExchangingNode):
+        return self.node.peers.up[other.id]
+
+
+def version(value: bytes, *, node: int = 1, counter: int = 1) -> bytes:
+    """An object that a put at some coordinator made: equal arguments make equal bytes."""
+    siblings = Siblings()
+    for _ in range(counter):
+        siblings = siblings.put(value, node=bytes([node]) * 16, epoch=node, context=siblings.clock, request_id=bytes([node]) * 16)
+    return siblings.packed
+
+
+async def cluster_of(world: World, count: int, **flags: object) -> list[ExchangingNode]:
+    """That many nodes, born and connected."""
+    names = [f"n{number}:7400" for number in range(1, count + 1)]
+    nodes = [ExchangingNode(world, name, node__bootstrap=names, **flags) for name in names]
+    await world.start(*nodes)
+    await world.until(lambda: all(node.view is not None and len(node.peers) == count - 1 for node in nodes))
+    return nodes
