@@ -244,7 +244,7 @@ cdef class Replica:
             else PyMemoryView_FromMemory(<char *>self.work, POSITION_BYTES + n, PyBUF_READ))
         grow(&self.record, &self.record_bytes, size)
         record_write(self.record, address.bucket, address.bucket_bytes, address.key, address.key_bytes, made, n,
-                     mark_nonce, mark_epoch, hash)
+                     mark_nonce, mark_epoch, hash, 0, 0)
         try:
             self.engine.store(address.store_key, self.record, size, old_hash)
         except StorageError:

@@ -5,7 +5,8 @@ partition is a range and no client can choose keys that fall together. Different
 apart by the full bucket and key, which stand in the record.
 
 A record (docs/storage.md has it byte by byte) holds the object as the replicas exchange it, and before it what is this
-node's own: the checksum, the mark of the epoch rule, and the entry's hash in the Merkle tree.
+node's own: the checksum, the mark of the epoch rule, the homes that a hint is still owed to, and the entry's hash in the
+Merkle tree.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -30,6 +31,8 @@ class RecordParts(NamedTuple):
     mark_nonce: int
     mark_epoch: int
     hash: int
+    owed: int
+    placement_number: int
 
 
 cdef size_t record_bytes(size_t bucket_n, size_t key_n, size_t object_n) noexcept nogil:
@@ -38,16 +41,17 @@ cdef size_t record_bytes(size_t bucket_n, size_t key_n, size_t object_n) noexcep
 
 cdef void record_write(uint8_t *out, const uint8_t *bucket, size_t bucket_n, const uint8_t *key, size_t key_n,
                        const uint8_t *packed, size_t packed_n, uint64_t mark_nonce, uint64_t mark_epoch,
-                       uint64_t hash) noexcept nogil:
+                       uint64_t hash, uint16_t owed, uint16_t placement_number) noexcept nogil:
     cdef size_t n = record_bytes(bucket_n, key_n, packed_n)
     out[4] = RECORD_FORMAT_NUMBER
     out[5] = <uint8_t>bucket_n
     store_u16(out + 6, <uint16_t>key_n)
     store_u32(out + 8, <uint32_t>packed_n)
-    store_u32(out + 12, 0)
+    store_u16(out + 12, owed)
+    store_u16(out + 14, placement_number)
     store_u64(out + 16, mark_nonce)
     store_u64(out + 24, mark_epoch)
-    store_u64(out + 32, hash)
+    store_u64(out + RECORD_HASH_OFFSET, hash)
     memcpy(out + RECORD_HEADER_BYTES, bucket, bucket_n)
     memcpy(out + RECORD_HEADER_BYTES + bucket_n, key, key_n)
     memcpy(out + RECORD_HEADER_BYTES + bucket_n + key_n, packed, packed_n)
@@ -62,7 +66,7 @@ cdef int record_view(const uint8_t *data, size_t n, RecordView *view) noexcept n
     view.bucket_n = data[5]
     view.key_n = load_u16(data + 6)
     view.object_n = load_u32(data + 8)
-    if view.bucket_n > BUCKET_BYTES_MAX or view.key_n == 0 or view.key_n > KEY_BYTES_MAX or load_u32(data + 12) != 0:
+    if view.bucket_n > BUCKET_BYTES_MAX or view.key_n == 0 or view.key_n > KEY_BYTES_MAX:
         return RECORD_LENGTHS
     if record_bytes(view.bucket_n, view.key_n, view.object_n) != n:
         return RECORD_LENGTHS
@@ -73,7 +77,9 @@ cdef int record_view(const uint8_t *data, size_t n, RecordView *view) noexcept n
     view.object = view.key + view.key_n
     view.mark_nonce = load_u64(data + 16)
     view.mark_epoch = load_u64(data + 24)
-    view.hash = load_u64(data + 32)
+    view.hash = load_u64(data + RECORD_HASH_OFFSET)
+    view.owed = load_u16(data + 12)
+    view.placement_number = load_u16(data + 14)
     return 0
 
 
@@ -133,15 +139,19 @@ def encode_store_key(bytes mac_key not None, bytes position not None, bytes key 
 
 
 def encode_record(bytes key not None, bytes packed not None, bytes bucket not None = b"", *, mark_nonce: int = 0,
-                  mark_epoch: int = 0, hash: int = 0) -> bytes:
-    """A record around a packed object; `hash` is `core.merkle.entry_hash` of the key's position and the object."""
+                  mark_epoch: int = 0, hash: int = 0, owed: int = 0, placement_number: int = 0) -> bytes:
+    """A record around a packed object; `hash` is `core.merkle.entry_hash` of the key's position and the object.
+
+    `owed` and `placement_number`, 16 bits each, are those of a hint.
+    """
     check_name(key, bucket)
     if PyBytes_GET_SIZE(packed) >> 32:
         raise ValueError("an object has less than 4 GiB")
     cdef uint64_t nonce = mark_nonce, epoch = mark_epoch, entry_hash = hash
+    cdef uint16_t slots = owed, number = placement_number
     out = PyBytes_FromStringAndSize(NULL, record_bytes(PyBytes_GET_SIZE(bucket), PyBytes_GET_SIZE(key), PyBytes_GET_SIZE(packed)))
     record_write(<uint8_t *>PyBytes_AS_STRING(out), octets(bucket), PyBytes_GET_SIZE(bucket), octets(key),
-                 PyBytes_GET_SIZE(key), octets(packed), PyBytes_GET_SIZE(packed), nonce, epoch, entry_hash)
+                 PyBytes_GET_SIZE(key), octets(packed), PyBytes_GET_SIZE(packed), nonce, epoch, entry_hash, slots, number)
     return out
 
 
@@ -152,7 +162,7 @@ def decode_record(bytes record not None) -> RecordParts:
     if code < 0:
         raise ValueError(f"not a record: {record_error(code).decode()}")
     return RecordParts(view.bucket[:view.bucket_n], view.key[:view.key_n], view.object[:view.object_n], view.mark_nonce,
-                       view.mark_epoch, view.hash)
+                       view.mark_epoch, view.hash, view.owed, view.placement_number)
 
 
 def is_record(bytes record not None) -> bool:

@@ -19,7 +19,8 @@ GOLDEN = {name: bytes.fromhex(text) for name, text in BLOCK.findall(PAGE.read_te
 
 
 def test_the_golden_record() -> None:
-    assert encode_record(b"k", b"obj", b"bk", mark_nonce=0x11, mark_epoch=0x22, hash=0x33) == GOLDEN["record"]
+    written = encode_record(b"k", b"obj", b"bk", mark_nonce=0x11, mark_epoch=0x22, hash=0x33, owed=5, placement_number=0x77)
+    assert written == GOLDEN["record"]
 
 
 def test_the_golden_log_record(tmp_path: Path) -> None:

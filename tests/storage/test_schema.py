@@ -8,14 +8,26 @@ from hypothesis import strategies as st
 
 from dynamo_fast.storage.schema import decode_record, encode_record, encode_store_key
 
+U16 = st.integers(0, 2**16 - 1)
 U64 = st.integers(0, 2**64 - 1)
 
 
-@given(st.binary(min_size=1, max_size=50), st.binary(max_size=100), st.binary(max_size=64), U64, U64, U64)
-def test_records_are_read_back(key: bytes, packed: bytes, bucket: bytes, nonce: int, epoch: int, entry: int) -> None:
-    written = encode_record(key, packed, bucket, mark_nonce=nonce, mark_epoch=epoch, hash=entry)
+@given(st.binary(min_size=1, max_size=50), st.binary(max_size=100), st.binary(max_size=64), U64, U64, U64, U16, U16)
+def test_records_are_read_back(
+    key: bytes, packed: bytes, bucket: bytes, nonce: int, epoch: int, entry: int, owed: int, placement: int
+) -> None:
+    written = encode_record(key, packed, bucket, mark_nonce=nonce, mark_epoch=epoch, hash=entry, owed=owed, placement_number=placement)
     assert len(written) == 40 + len(bucket) + len(key) + len(packed)
-    assert decode_record(written) == (bucket, key, packed, nonce, epoch, entry)
+    assert decode_record(written) == (bucket, key, packed, nonce, epoch, entry, owed, placement)
+
+
+def test_what_a_hint_owes_is_no_part_of_its_object() -> None:
+    plain = encode_record(b"key", b"object", hash=3)
+    hint = encode_record(b"key", b"object", hash=3, owed=0b101, placement_number=9)
+    assert plain[4:12] + plain[16:] == hint[4:12] + hint[16:]
+    for wide in ({"owed": 1 << 16}, {"placement_number": 1 << 16}, {"owed": -1}):
+        with pytest.raises(OverflowError):
+            encode_record(b"key", b"object", **wide)
 
 
 def test_every_bit_counts_and_every_cut_is_seen() -> None:
@@ -34,9 +46,9 @@ def test_every_bit_counts_and_every_cut_is_seen() -> None:
 
 def test_golden_bytes() -> None:
     """The page docs/storage.md shows these bytes."""
-    written = encode_record(b"k", b"obj", b"bk", mark_nonce=0x11, mark_epoch=0x22, hash=0x33)
+    written = encode_record(b"k", b"obj", b"bk", mark_nonce=0x11, mark_epoch=0x22, hash=0x33, owed=5, placement_number=0x77)
     assert written.hex() == (
-        "7d523074" "01020100" "03000000" "00000000" "1100000000000000" "2200000000000000" "3300000000000000" "626b6b6f626a"
+        "e3b9de62" "01020100" "03000000" "05007700" "1100000000000000" "2200000000000000" "3300000000000000" "626b6b6f626a"
     )  # fmt: skip
     assert encode_store_key(bytes(range(16)), bytes(range(100, 116)), b"k", b"bk").hex() == (
         "6465666768696a6b6c6d6e6f70717273" "dc4e6320160b9643"
