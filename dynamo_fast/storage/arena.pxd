@@ -2,6 +2,9 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from dynamo_fast.core.bytes cimport load_u64
+from dynamo_fast.storage.schema cimport RECORD_HASH_OFFSET
+
 
 # A stretch of the region: where it starts, the bytes in use from there, and the chunks it has (several for a long record).
 cdef struct Stretch:
@@ -47,10 +50,21 @@ cdef class Arena:
 # A record's place: this header, then `capacity` bytes.
 cdef struct Slot:
     uint32_t capacity
-    uint32_t n                          # bytes of the record; 0 = dead
+    uint32_t n                          # bytes of the record; 0 = dead, REMOVED_BYTES = there is none any more
     uint64_t base_hash                  # hash of the version that LMDB holds, 0 for none
     uint8_t store_key[24]
 
 
 cdef enum:
     SLOT_HEADER_BYTES = 40
+    REMOVED_BYTES = 1                   # of a zero that stands in place of a record; no record is so short
+
+
+# Whether the slot says that the record of its key is removed, so that whatever LMDB holds under it counts no more.
+cdef inline bint slot_removed(const Slot *slot) noexcept nogil:
+    return slot.n == REMOVED_BYTES
+
+
+# What the slot adds to its leaf of the Merkle tree: the hash of its record, 0 for a removed one.
+cdef inline uint64_t slot_hash(const Slot *slot) noexcept nogil:
+    return 0 if slot.n == REMOVED_BYTES else load_u64(<const uint8_t *>slot + SLOT_HEADER_BYTES + RECORD_HASH_OFFSET)

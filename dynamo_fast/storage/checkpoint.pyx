@@ -4,6 +4,7 @@ The records are read where the node keeps them, in the shared region, sorted by 
 of whole granules: sixteenths of the range, so that each is a contiguous batch, and its synced commit short. A
 transaction also writes up to which log position its granules are moved, and takes the records' base hashes out of the
 Merkle leaves and their own hashes in. So whoever asks twice, since a process died in between, changes nothing twice.
+A removed record is deleted, if it is there at all, and only its base hash goes.
 """
 
 cimport cython
@@ -15,7 +16,7 @@ from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp
 
 from dynamo_fast.core.bytes cimport load_u32_be, load_u64, store_u64
-from dynamo_fast.storage.arena cimport Slot
+from dynamo_fast.storage.arena cimport Slot, slot_hash, slot_removed
 
 import struct
 
@@ -129,9 +130,12 @@ cdef class Checkpointer:
         with self.tables.environment.begin(write=True) as transaction:
             for i in range(begin, end):
                 slot = self.slots[i]
+                self.change_leaf(transaction, leaves, slot)
+                if slot_removed(slot):
+                    transaction.delete(PyBytes_FromStringAndSize(<char *>slot.store_key, 24), db=self.tables.records)
+                    continue
                 items.append((PyBytes_FromStringAndSize(<char *>slot.store_key, 24),
                               PyMemoryView_FromMemory(<char *>slot + SLOT_HEADER, slot.n, PyBUF_READ)))
-                self.change_leaf(transaction, leaves, slot)
             with transaction.cursor(self.tables.records) as cursor:
                 cursor.putmulti(items, overwrite=True)
             for partition in sorted(leaves):
@@ -140,7 +144,7 @@ cdef class Checkpointer:
         return 0
 
     cdef int change_leaf(self, transaction, dict leaves, Slot *slot) except -1:
-        """In the leaf of a slot's position: the hash of the version that LMDB held out, the new one in."""
+        """In the leaf of a slot's position: the hash of the version that LMDB held out, the new one, if any, in."""
         cdef uint32_t top = load_u32_be(slot.store_key)
         cdef uint32_t partition = <uint32_t>(<uint64_t>top >> (32 - self.partition_bits))
         cdef uint32_t leaf = <uint32_t>((<uint64_t>top << self.partition_bits) & 0xffffffff) >> (32 - LEAF_BITS)
@@ -150,5 +154,5 @@ cdef class Checkpointer:
             row = bytearray(8 * LEAVES if stored is None else stored)
             leaves[partition] = row
         cdef uint8_t *cell = <uint8_t *>PyByteArray_AS_STRING(row) + 8 * leaf
-        store_u64(cell, load_u64(cell) - slot.base_hash + load_u64(<uint8_t *>slot + SLOT_HEADER + 32))
+        store_u64(cell, load_u64(cell) - slot.base_hash + slot_hash(slot))
         return 0

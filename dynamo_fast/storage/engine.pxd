@@ -24,9 +24,11 @@ cdef class Engine:
     # Replaces the record; old_hash is that of the version which find showed, 0 for none. Seen by find at once. Raises
     # StorageError, having changed nothing, when the engine is read-only or its memory is used up.
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1
-    # One log write for all stores of the pass. Raises StorageError when it fails: answer nothing of this pass.
+    # The record is gone; old_hash as in store, errors too. Removing what is not there changes nothing.
+    cdef int remove(self, const uint8_t *store_key, uint64_t old_hash) except -1
+    # One log write for all stores and removals of the pass. Raises StorageError when it fails: answer nothing of this pass.
     cdef int end_pass(self) except -1
-    # Byte positions in the log: a store is durable when durable_position() >= log_position() as read after its end_pass.
+    # Byte positions in the log: a store or removal is durable when durable_position() >= log_position() as read after its end_pass.
     cdef uint64_t log_position(self) noexcept
     cdef uint64_t durable_position(self) noexcept
     # Starts an fdatasync of everything written so far; when it is done, sync_fileno becomes readable.

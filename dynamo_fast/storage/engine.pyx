@@ -1,7 +1,7 @@
 """The contract that every storage engine keeps; tests/storage/test_engine.py is the same contract as a suite.
 
-An engine maps store keys to records and keeps the Merkle forest of what it holds up to date inside each store. Reading
-and storing are plain calls that never wait: durability comes in two steps, the log write at the end of a pass of the
+An engine maps store keys to records and keeps the Merkle forest of what it holds up to date inside each store and
+removal. Reading, storing and removing are plain calls that never wait: durability comes in two steps, the log write at the end of a pass of the
 loop, and the fdatasync that `request_sync` starts. Everything that may wait happens in `run`.
 """
 
@@ -25,12 +25,15 @@ cdef const uint8_t *key_octets(bytes store_key) except NULL:
 
 
 cdef class Engine:
-    """Base of the engines. From Python: `get`, `put`, `flush`; from Cython: `find`, `store`, `end_pass`."""
+    """Base of the engines. From Python: `get`, `put`, `delete`, `flush`; from Cython: `find`, `store`, `remove`, `end_pass`."""
 
     cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
         raise NotImplementedError
 
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1:
+        raise NotImplementedError
+
+    cdef int remove(self, const uint8_t *store_key, uint64_t old_hash) except -1:
         raise NotImplementedError
 
     cdef int end_pass(self) except -1:
@@ -98,8 +101,22 @@ cdef class Engine:
             raise ValueError(f"not a record: {record_error(code).decode()}")
         self.store(key, view.data, view.n, old)
 
+    def delete(self, bytes store_key not None, expected_hash: int | None = None) -> bool:
+        """Removes a record, only that version when its hash is given; whether there was one to remove.
+
+        A record that cannot be read has no hash: it goes when none is expected.
+        """
+        cdef RecordView view
+        cdef const uint8_t *key = key_octets(store_key)
+        cdef int found = self.find(key, &view)
+        cdef uint64_t old = view.hash if found == FIND_RECORD else 0
+        if found == FIND_NOTHING or (expected_hash is not None and (found != FIND_RECORD or old != expected_hash)):
+            return False
+        self.remove(key, old)
+        return True
+
     def flush(self) -> None:
-        """`end_pass` for Python: what was put is in the log when this returns. StorageError when it cannot be."""
+        """`end_pass` for Python: what was put and deleted is in the log when this returns. StorageError when it cannot be."""
         self.end_pass()
 
     def sync(self) -> None:
@@ -137,4 +154,4 @@ cdef class ReplayVisitor:
         return 0
 
     def on_replayed(self, bytes store_key not None, bytes record not None) -> None:
-        """One of the last records of the log, oldest first."""
+        """One of the last records of the log, oldest first; removals are not shown."""

@@ -35,6 +35,7 @@ cdef class LmdbEngine(Engine):
     cdef int64_t not_before_ns          # when what the disk has refused is tried again
     cdef uint64_t frozen_at             # log position at the last checkpoint's start
     cdef readonly uint64_t puts
+    cdef readonly uint64_t removals
     cdef readonly uint64_t finds_in_tables
     cdef readonly uint64_t rot_found
     cdef uint64_t buffer_soft, buffer_hard, log_soft, log_hard      # bytes

@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t
 from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.histogram cimport Histogram
 from dynamo_fast.core.merkle cimport Forest
-from dynamo_fast.storage.arena cimport Slot
+from dynamo_fast.storage.arena cimport Slot, slot_removed
 from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, FIND_ROT, ROOM_NONE, ROOM_PLENTY, ROOM_SOFT, Engine, ReplayVisitor
 from dynamo_fast.storage.recovery cimport Replay
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_check, record_view
@@ -136,6 +136,8 @@ cdef class LmdbEngine(Engine):
         cdef Slot *slot = self.buffer.find(store_key)
         if slot == NULL:
             return FIND_NOTHING if self.tables_empty else self.find_in_tables(store_key, view)
+        if slot_removed(slot):
+            return FIND_NOTHING
         record_view(record_of(slot), slot.n, view)
         return FIND_RECORD
 
@@ -180,6 +182,22 @@ cdef class LmdbEngine(Engine):
         self.log.append(store_key, record, n, old_hash)
         self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, load_u64(record + 32))
         self.puts += 1
+        return 0
+
+    cdef int remove(self, const uint8_t *store_key, uint64_t old_hash) except -1:
+        if self.refusal is not None:
+            raise ReadOnlyError(self.refusal)
+        cdef Slot *slot = self.buffer.find(store_key)
+        if slot_removed(slot) if slot != NULL else self.tables_empty:
+            return 0
+        self.log.reserve(0)
+        try:
+            self.buffer.remove(store_key, old_hash, self.log.position(), NULL)
+        except BufferFull as error:
+            raise StorageError(f"{error}; LMDB is too far behind") from error
+        self.log.append(store_key, NULL, 0, old_hash)
+        self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, 0)
+        self.removals += 1
         return 0
 
     cdef int end_pass(self) except -1:
@@ -358,7 +376,7 @@ cdef class LmdbEngine(Engine):
         await self.waker.wait()
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
-        return merge_scans(self.buffer.scan(start, end, limit), self.transaction, start, end, limit, self.rotten)
+        return merge_scans(self.buffer.scan(start, end, limit, True), self.transaction, start, end, limit, self.rotten)
 
     def rotten(self, bytes store_key not None) -> None:
         """The record in LMDB under a store key cannot be read."""

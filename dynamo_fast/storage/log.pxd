@@ -47,7 +47,7 @@ cdef class Log:
     cdef readonly object failure        # the OSError of the last write, None when it went well
     cdef readonly uint64_t records      # appended
 
-    # Makes sure that append of such a record cannot fail.
+    # Makes sure that append of such a record cannot fail. No bytes at all stand for a removal.
     cdef int reserve(self, size_t n) except -1
     cdef void append(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) noexcept
     # Writes the batch. OSError when the disk does not take all of it: the batch is kept, and the next write tries again.

@@ -1,5 +1,5 @@
 # cython: wraparound=True
-"""The log: every store, appended in order, before anything else is known of it (docs/storage.md has the bytes).
+"""The log: every store and removal, appended in order, before anything else is known of it (docs/storage.md has the bytes).
 
 A record carries its own position, so that bytes of another time or place are never taken for it; the durable position
 when it was written, by which recovery tells a torn tail from rot; and the hash of the version it replaced, by which the
@@ -128,8 +128,9 @@ cdef class Log:
         cdef uint8_t *out = self.batch + self.batch_n
         cdef size_t total = log_record_bytes(n)
         log_header_write(out, n, self.written_to + self.batch_n, self.commit.durable(), old_hash, store_key)
-        memset(out + total - 8, 0, 8)
-        memcpy(out + LOG_HEADER_BYTES, record, n)
+        if n:
+            memset(out + total - 8, 0, 8)
+            memcpy(out + LOG_HEADER_BYTES, record, n)
         self.batch_n += total
         self.records += 1
 

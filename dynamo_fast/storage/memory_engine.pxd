@@ -10,4 +10,5 @@ cdef class MemoryEngine(Engine):
     cdef WriteBuffer buffer
     cdef uint64_t bytes_max
     cdef uint64_t puts
+    cdef uint64_t removals
     cdef uint64_t position_bytes    # as if there were a log: what was stored

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 from dynamo_fast.core.merkle cimport Forest
 from dynamo_fast.storage.arena cimport Slot
 from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, ROOM_NONE, ROOM_PLENTY, ROOM_SOFT, Engine
-from dynamo_fast.storage.schema cimport RecordView, record_view
+from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_view
 from dynamo_fast.storage.write_buffer cimport WriteBuffer, record_of
 
 import trio
@@ -51,6 +51,14 @@ cdef class MemoryEngine(Engine):
         self.position_bytes += n
         return 0
 
+    cdef int remove(self, const uint8_t *store_key, uint64_t old_hash) except -1:
+        # Nothing lies behind the buffer that a mark would have to hide.
+        if self.buffer.take_out(store_key):
+            self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, 0)
+            self.removals += 1
+            self.position_bytes += STORE_KEY_BYTES
+        return 0
+
     cdef int end_pass(self) except -1:
         return 0
 
@@ -73,6 +81,7 @@ cdef class MemoryEngine(Engine):
         return {
             "engine": "memory",
             "puts": self.puts,
+            "removals": self.removals,
             "buffer_records": self.buffer.records,
             "buffer_bytes": self.buffer.memory_bytes,
             "buffer_bytes_max": self.bytes_max,

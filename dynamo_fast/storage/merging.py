@@ -10,7 +10,7 @@ from dynamo_fast.storage.schema import is_record
 
 
 def merge_scans(
-    newer: Sequence[tuple[bytes, bytes]],
+    newer: Sequence[tuple[bytes, bytes | None]],
     transaction: lmdb.Transaction[memoryview],
     start: bytes,
     end: bytes,
@@ -19,15 +19,20 @@ def merge_scans(
 ) -> list[tuple[bytes, bytes]]:
     """The first `limit` pairs with start <= store key < end, where the buffer's, given as `newer`, hide LMDB's.
 
-    A record of LMDB that cannot be read is left out, and its store key told to `rot`; fewer than `limit` pairs mean the end.
+    `newer` is the buffer's scan with the same bounds, removed keys included: it ends where it has `limit` records, so whatever
+    it does not tell of lies beyond the answer. A record of LMDB that cannot be read is left out, and its store key told to
+    `rot`; fewer than `limit` pairs mean the end.
     """
-    merged = dict(newer)
+    merged = {store_key: record for store_key, record in newer if record is not None}
+    removed = {store_key for store_key, record in newer if record is None}
     taken = 0
     with transaction.cursor() as cursor:
         found = cursor.set_range(start)
         while found and taken < limit and (store_key := bytes(cursor.key())) < end:
             if store_key in merged:
                 taken += 1
+            elif store_key in removed:
+                pass  # the checkpoint has not deleted it yet
             elif is_record(record := bytes(cursor.value())):
                 merged[store_key] = record
                 taken += 1

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from dynamo_fast.core.merkle cimport Forest
 from dynamo_fast.storage.engine cimport ReplayVisitor
+from dynamo_fast.storage.log cimport LogHeader
 from dynamo_fast.storage.write_buffer cimport WriteBuffer
 
 
@@ -26,7 +27,7 @@ cdef class Replay:
     cdef readonly uint64_t durable      # on disk for certain, by what the records say
 
     cdef void look_ahead(self, const uint8_t *data, size_t n, size_t offset) noexcept
-    cdef int apply(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash, uint64_t position) except -1
+    cdef int apply(self, const LogHeader *header, const uint8_t *record) except -1
     cdef int rot(self, const uint8_t *store_key) except -1
     cdef bytearray memory               # the segment at hand: n bytes at data
     cdef const uint8_t *data

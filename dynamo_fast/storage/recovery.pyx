@@ -1,5 +1,5 @@
 # cython: wraparound=True
-"""Recovery: the log is read once, in order, and every record that LMDB does not hold yet goes into the write buffer.
+"""Recovery: the log is read once, in order, and every store and removal that LMDB has not seen goes into the write buffer.
 
 **A torn tail is not rot.** A power cut leaves the newest writes missing, out of order or torn, down to the last position
 that an fdatasync covered; nobody was told that they are durable, and they are cut off. What is damaged below that has
@@ -15,7 +15,7 @@ from libc.stddef cimport size_t
 from dynamo_fast.core.bytes cimport load_u32, load_u64
 from dynamo_fast.storage.arena cimport Slot
 from dynamo_fast.storage.log cimport LOG_HEADER_BYTES, LOG_KEY_OFFSET, LOG_MAGIC, LogHeader, log_header_read, log_record_bytes
-from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_check
+from dynamo_fast.storage.schema cimport RECORD_HASH_OFFSET, STORE_KEY_BYTES, RecordView, record_check
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -159,11 +159,12 @@ cdef class Replay:
                 self.rot(NULL)
                 offset = found
             total = log_record_bytes(header.payload_bytes)
-            whole = total <= n - offset and record_check(data + offset + LOG_HEADER_BYTES, header.payload_bytes, &view) == 0
+            whole = header.payload_bytes == 0 or (
+                total <= n - offset and record_check(data + offset + LOG_HEADER_BYTES, header.payload_bytes, &view) == 0)
             if whole:
                 self.look_ahead(data, n, offset + total)
-                self.apply(header.store_key, view.data, view.n, header.old_hash, header.position)
-                if self.visitor is not None and header.position >= self.visit_from:
+                self.apply(&header, data + offset + LOG_HEADER_BYTES)
+                if header.payload_bytes and self.visitor is not None and header.position >= self.visit_from:
                     self.visitor.replayed(header.store_key, &view)
             elif header.position >= self.horizon:
                 return start + offset, False
@@ -182,13 +183,19 @@ cdef class Replay:
         if offset + LOG_HEADER_BYTES <= n:
             self.buffer.fetch_ahead(data + offset + LOG_KEY_OFFSET, 1)
 
-    cdef int apply(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash, uint64_t position) except -1:
-        if position < self.moved_to[store_key[0]]:
+    cdef int apply(self, const LogHeader *header, const uint8_t *record) except -1:
+        cdef const uint8_t *store_key = header.store_key
+        cdef uint64_t old_hash = header.old_hash, new_hash = 0
+        if header.position < self.moved_to[store_key[0]]:
             self.skipped += 1
             return 0
         # After rot the version before this one may not be the one that the header names.
-        self.buffer.store(store_key, record, n, old_hash, position, &old_hash)
-        self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, load_u64(record + 32))
+        if header.payload_bytes:
+            self.buffer.store(store_key, record, header.payload_bytes, old_hash, header.position, &old_hash)
+            new_hash = load_u64(record + RECORD_HASH_OFFSET)
+        else:
+            self.buffer.remove(store_key, old_hash, header.position, &old_hash)
+        self.forest.update(self.forest.partition_of(store_key), self.forest.leaf_of(store_key), old_hash, new_hash)
         self.records += 1
         return 0
 
@@ -223,7 +230,7 @@ cdef class Replay:
         cdef Slot *slot
         cdef uint64_t true_hash
         start = bytes(STORE_KEY_BYTES)
-        while page := self.buffer.scan(start, b"\xff" * STORE_KEY_BYTES, 1000):
+        while page := self.buffer.scan(start, b"\xff" * STORE_KEY_BYTES, 1000, True):
             for store_key, _ in page:
                 slot = self.buffer.find_active(<const uint8_t *><const char *>store_key)
                 true_hash = hash_in_tables(store_key)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class RecoveryReport:
     """What recovery did. A partition in `rot_partitions` has lost records and must be synced from its other homes."""
 
-    records: int  # of the log, taken into the write buffer
+    records: int  # of the log, removals included, taken into the write buffer
     skipped: int  # of the log, in LMDB already
     log_bytes: int  # read
     torn_bytes: int  # cut off the end: writes that no power cut had let reach the disk, and that nobody was told are durable

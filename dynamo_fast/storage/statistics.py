@@ -9,17 +9,19 @@ if TYPE_CHECKING:
 
 
 def engine_statistics(engine: LmdbEngine) -> dict[str, object]:
-    """Counts are since the engine was opened; `log_` and `buffer_bytes` are what is held now; `_ns` are quantiles of nanoseconds."""
+    """Counts are since the engine was opened; `log_` and `buffer_` are what is held now; `_ns` are quantiles of nanoseconds."""
     log, buffer, checkpoints = engine.log, engine.buffer, engine.checkpoints
     return {
         "engine": "lmdb",
         "puts": engine.puts,
+        "removals": engine.removals,
         "finds_in_lmdb": engine.finds_in_tables,
         "log_bytes": log.bytes,
         "log_bytes_left": max(0, engine.settings.log_bytes_max - log.bytes),
         "log_unsynced_bytes": engine.position - engine.durable,
         "log_syncs": log.commit.syncs,
         "buffer_records": buffer.records,
+        "buffer_removed": buffer.removed,
         "buffer_bytes": buffer.memory_bytes,
         "buffer_bytes_max": engine.settings.write_buffer_bytes_max,
         "checkpoints": checkpoints.done,

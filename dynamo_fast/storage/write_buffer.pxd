@@ -10,7 +10,7 @@ cdef enum:
 
 
 # Open addressing with linear probing. A cell is the top 16 bits of the store key's keyed hash, then the slot's region
-# offset / 8 + 1; 0 is empty. At most 5/8 full. Nothing is ever taken out.
+# offset / 8 + 1; 0 is empty. At most 5/8 full.
 cdef struct Table:
     uint64_t *cells             # mask + 1 of them, a power of two; NULL while the table is empty
     uint32_t mask
@@ -22,7 +22,8 @@ cdef class Generation:
     cdef Arena arena
     cdef Region region
     cdef Table tables[256]
-    cdef readonly uint64_t records
+    cdef readonly uint64_t records          # slots in use: records, and marks that one is removed
+    cdef readonly uint64_t removed          # of these, marks
     cdef readonly uint64_t record_bytes     # of the records alone, without headers and slack
     cdef readonly uint64_t table_bytes
     cdef readonly uint64_t first_position   # log position of the oldest record that may be in here
@@ -32,6 +33,8 @@ cdef class Generation:
     # base_hash and position count for a new one only. The hash of the one replaced goes to *replaced unless that is NULL.
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position,
                    uint64_t *replaced) noexcept nogil
+    # Forgets the key, and whether LMDB holds a version of it: for a buffer with nothing behind. False: it was not there.
+    cdef bint take_out(self, const uint8_t *store_key) noexcept nogil
     cdef int grow(self, Table *table) noexcept nogil
 
 
@@ -42,12 +45,15 @@ cdef class WriteBuffer:
     cdef void *active_now[16]   # the same, for the way without reference counts
     cdef void *frozen_now[16]
 
-    # The newest record under a store key, or NULL; valid until the next store or drop.
+    # The newest slot under a store key, or NULL; valid until the next store or drop. One that is slot_removed hides LMDB's record.
     cdef Slot *find(self, const uint8_t *store_key) noexcept nogil
-    # The record in the active generation only.
+    # That of the active generation only.
     cdef Slot *find_active(self, const uint8_t *store_key) noexcept nogil
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t base_hash, uint64_t position,
                    uint64_t *replaced) except -1
+    # A mark that the record is removed, as store puts a record in.
+    cdef int remove(self, const uint8_t *store_key, uint64_t base_hash, uint64_t position, uint64_t *replaced) except -1
+    cdef bint take_out(self, const uint8_t *store_key) noexcept nogil
     # See Engine.fetch_ahead.
     cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil
     cdef Generation freeze(self, unsigned int range_index)

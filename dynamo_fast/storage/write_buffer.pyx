@@ -4,6 +4,10 @@ Positions are cut into 16 ranges, since LMDB takes a batch from one stretch of t
 from everywhere. A range has an active generation, into which records go, and while it is being moved to LMDB a frozen
 one before it, which does not change until it is dropped whole.
 
+A removed key keeps a slot with a mark in place of the record: it hides what LMDB holds until the checkpoint has deleted
+that, and goes with its generation. A slot remembers the hash of LMDB's version through all versions and marks that pass
+over it, so that the checkpoint takes out of the leaf just what is in it.
+
 A generation has 256 small hash tables, chosen by the next bits of the position. So no table is ever rehashed at length
 (one of 60,000 records in a generation has 230), a partition is a few tables, and a scan sorts a table at a time. Within
 a table the place is the keyed half of the store key, which no client can choose.
@@ -15,6 +19,7 @@ from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from dynamo_fast.core.bytes cimport load_u64
+from dynamo_fast.storage.arena cimport REMOVED_BYTES, slot_hash, slot_removed
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES
 
 cdef enum:
@@ -87,8 +92,9 @@ cdef class Generation:
         cdef Slot *old = self.find(store_key)
         cdef Slot *slot
         if old != NULL and replaced != NULL:
-            replaced[0] = load_u64(<uint8_t *>old + sizeof(Slot) + 32)
+            replaced[0] = slot_hash(old)
         if old != NULL and n <= old.capacity:
+            self.removed += <uint64_t>(n == REMOVED_BYTES) - slot_removed(old)
             self.record_bytes += n - old.n
             old.n = <uint32_t>n
             memmove(<uint8_t *>old + sizeof(Slot), record, n)
@@ -107,6 +113,7 @@ cdef class Generation:
         cdef uint64_t hash = load_u64(store_key + 16)
         cdef uint64_t old_cell = 0
         if old != NULL:
+            self.removed -= slot_removed(old)       # the mark fits into every slot: what needs a larger one is a record
             slot.base_hash = old.base_hash
             old_cell = (<uint64_t>(<uint8_t *>old - self.region.base) // 8 + 1) | (hash & TAG_MASK)
             self.record_bytes -= old.n
@@ -116,6 +123,7 @@ cdef class Generation:
             if self.records == 0:
                 self.first_position = position
             self.records += 1
+            self.removed += n == REMOVED_BYTES
             table.used += 1
         self.record_bytes += n
         cdef uint32_t i = <uint32_t>hash & table.mask
@@ -123,6 +131,34 @@ cdef class Generation:
             i = (i + 1) & table.mask
         table.cells[i] = (<uint64_t>offset // 8 + 1) | (hash & TAG_MASK)
         return 0 if old == NULL else 1
+
+    cdef bint take_out(self, const uint8_t *store_key) noexcept nogil:
+        cdef Slot *slot = self.find(store_key)
+        if slot == NULL:
+            return False
+        cdef Table *table = &self.tables[table_of(store_key)]
+        cdef uint32_t gap = <uint32_t>load_u64(store_key + 16) & table.mask, i, home
+        cdef uint64_t cell = (<uint64_t>(<uint8_t *>slot - self.region.base) // 8 + 1) | (load_u64(store_key + 16) & TAG_MASK)
+        while table.cells[gap] != cell:
+            gap = (gap + 1) & table.mask
+        # Whoever is found past the gap, and could stand in it, moves there: a chain has no holes.
+        i = gap
+        while True:
+            i = (i + 1) & table.mask
+            cell = table.cells[i]
+            if cell == 0:
+                break
+            home = <uint32_t>load_u64((<Slot *>(self.region.base + ((cell & ~TAG_MASK) - 1) * 8)).store_key + 16) & table.mask
+            if ((i - home) & table.mask) >= ((i - gap) & table.mask):
+                table.cells[gap] = cell
+                gap = i
+        table.cells[gap] = 0
+        table.used -= 1
+        self.records -= 1
+        self.removed -= slot_removed(slot)
+        self.record_bytes -= slot.n
+        self.arena.release(<uint8_t *>slot - self.region.base, slot.capacity)
+        return True
 
     cdef int grow(self, Table *table) noexcept nogil:
         """Twice the cells, or the first few."""
@@ -168,8 +204,13 @@ cdef class WriteBuffer:
 
     @property
     def records(self) -> int:
-        """Records held; a key in both generations of its range counts twice."""
+        """Records held, and marks of removed ones; a key in both generations of its range counts twice."""
         return sum(generation.records for generation in (*self.active, *self.frozen) if generation is not None)
+
+    @property
+    def removed(self) -> int:
+        """Of `records`, the marks."""
+        return sum(generation.removed for generation in (*self.active, *self.frozen) if generation is not None)
 
     cdef Generation active_of(self, unsigned int range_index):
         return <Generation>self.active_now[range_index]
@@ -193,6 +234,13 @@ cdef class WriteBuffer:
         if code < 0:
             raise BufferFull(f"the write buffer has no room for a record of {n} bytes")
         return code
+
+    cdef int remove(self, const uint8_t *store_key, uint64_t base_hash, uint64_t position, uint64_t *replaced) except -1:
+        cdef uint8_t mark = 0
+        return self.store(store_key, &mark, REMOVED_BYTES, base_hash, position, replaced)
+
+    cdef bint take_out(self, const uint8_t *store_key) noexcept nogil:
+        return (<Generation>self.active_now[range_of(store_key)]).take_out(store_key)
 
     cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
         cdef Table *table = &(<Generation>self.active_now[range_of(store_key)]).tables[table_of(store_key)]
@@ -236,8 +284,13 @@ cdef class WriteBuffer:
         positions = [g.first_position for g in (*self.active, *self.frozen) if g is not None and g.records]
         return min(positions, default=default)
 
-    def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
-        """The first `limit` (store key, record) with start <= store key < end, in order, each key's newest record."""
+    def scan(self, bytes start not None, bytes end not None, limit: int, removed: bool = False) -> list:
+        """The first `limit` (store key, record) with start <= store key < end, in order, each key's newest record.
+
+        With `removed` the removed keys up to there are listed too, with None, and do not count.
+        """
+        cdef Py_ssize_t wanted = limit
+        cdef bint marks = removed
         if PyBytes_GET_SIZE(start) != STORE_KEY_BYTES or PyBytes_GET_SIZE(end) != STORE_KEY_BYTES:
             raise ValueError(f"store keys have {STORE_KEY_BYTES} bytes")
         cdef const uint8_t *low = <const uint8_t *>PyBytes_AS_STRING(start)
@@ -253,7 +306,7 @@ cdef class WriteBuffer:
                 gather(<Generation>self.active_now[prefix >> 8], prefix & 255, low, high, &finds)
                 if self.frozen_now[prefix >> 8] != NULL:
                     gather(<Generation>self.frozen_now[prefix >> 8], prefix & 255, low, high, &finds)
-                if finds.n and list_finds(&finds, found, limit):
+                if finds.n and list_finds(&finds, found, &wanted, marks):
                     break
         finally:
             free(finds.slots)
@@ -302,16 +355,20 @@ cdef int gather(Generation generation, unsigned int table_index, const uint8_t *
     return 0
 
 
-cdef bint list_finds(Finds *finds, list found, Py_ssize_t limit) except *:
-    """Appends the finds in order, the newest of equal keys only; True when the limit is reached."""
+cdef bint list_finds(Finds *finds, list found, Py_ssize_t *wanted, bint marks) except *:
+    """Appends the finds in order, the newest of equal keys only; True when none is wanted any more."""
     cdef size_t i
     cdef Slot *slot
     qsort(finds.slots, finds.n, sizeof(Find), compare_finds)
     for i in range(finds.n):
-        if len(found) >= limit:
+        if wanted[0] <= 0:
             return True
         slot = finds.slots[i].slot
         if i and memcmp(slot.store_key, finds.slots[i - 1].slot.store_key, STORE_KEY_BYTES) == 0:
             continue
-        found.append((slot.store_key[:STORE_KEY_BYTES], (<uint8_t *>slot + sizeof(Slot))[:slot.n]))
-    return len(found) >= limit
+        if not slot_removed(slot):
+            found.append((slot.store_key[:STORE_KEY_BYTES], (<uint8_t *>slot + sizeof(Slot))[:slot.n]))
+            wanted[0] -= 1
+        elif marks:
+            found.append((slot.store_key[:STORE_KEY_BYTES], None))
+    return wanted[0] <= 0

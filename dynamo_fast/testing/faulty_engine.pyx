@@ -33,7 +33,7 @@ cdef class FaultyEngine(Engine):
         self.synced = self.written
 
     def damage(self, bytes store_key not None) -> None:
-        """The record under that store key cannot be read until another one is stored there."""
+        """The record under that store key cannot be read until another one is stored there, or it is removed."""
         self.damaged.add(store_key)
 
     cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
@@ -48,6 +48,15 @@ cdef class FaultyEngine(Engine):
         self.damaged.discard(PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES))
         self.unwritten = True
         self.written += n
+        return 0
+
+    cdef int remove(self, const uint8_t *store_key, uint64_t old_hash) except -1:
+        if self.refusal is not None:
+            raise ReadOnlyError(self.refusal)
+        self.inner.remove(store_key, old_hash)
+        self.damaged.discard(PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES))
+        self.unwritten = True
+        self.written += STORE_KEY_BYTES
         return 0
 
     cdef int end_pass(self) except -1:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from dynamo_fast.core.merkle import Forest, entry_hash
+from dynamo_fast.storage.engine import Engine
 from dynamo_fast.storage.schema import encode_record, encode_store_key
 
 MAC_KEY = bytes(range(16))
 LOWEST = bytes(24)
 HIGHEST = b"\xff" * 24
+
+Write = tuple[bytes, bytes | None]  # a store key and its record from then on, None for a deletion
 
 
 def store_key(number: int) -> bytes:
@@ -22,6 +26,19 @@ def record(number: int, version: int, value_bytes: int = 20) -> bytes:
     key = b"key-%d" % number
     packed = (b"%d/%d." % (number, version) * (value_bytes // 3 + 1))[:value_bytes]
     return encode_record(key, packed, mark_nonce=7, mark_epoch=version, hash=entry_hash(hashlib.md5(key).digest(), packed))
+
+
+def after(writes: Sequence[Write]) -> dict[bytes, bytes]:
+    """What an engine holds after these."""
+    return {key: stored for key, stored in dict(writes).items() if stored is not None}
+
+
+def write(engine: Engine, key: bytes, stored: bytes | None) -> None:
+    """A put or a deletion."""
+    if stored is None:
+        engine.delete(key)
+    else:
+        engine.put(key, stored)
 
 
 def hash_of(stored: bytes | None) -> int:

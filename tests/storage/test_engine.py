@@ -88,6 +88,116 @@ def test_a_store_is_durable_after_a_sync(engine: Engine, wait_for_sync: Callable
     assert engine.durable >= written
 
 
+def test_what_was_deleted_is_gone_at_once_and_may_come_back(engine: Engine) -> None:
+    engine.put(store_key(1), record(1, 1))
+    assert engine.delete(store_key(1))
+    assert engine.get(store_key(1)) is None
+    assert engine.scan(LOWEST, HIGHEST, 10) == []
+    assert roots(engine.forest) == [0] * PARTITIONS
+    turn(engine)
+    assert engine.get(store_key(1)) is None
+    engine.put(store_key(1), record(1, 2, 500))
+    turn(engine)
+    assert engine.get(store_key(1)) == record(1, 2, 500)
+    assert engine.scan(LOWEST, HIGHEST, 10) == [(store_key(1), record(1, 2, 500))]
+    assert roots(engine.forest) == roots(forest_of({store_key(1): record(1, 2, 500)}, PARTITIONS))
+
+
+def test_only_the_expected_version_is_deleted(engine: Engine) -> None:
+    engine.put(store_key(1), record(1, 1))
+    engine.put(store_key(2), record(2, 1))
+    assert not engine.delete(store_key(1), hash_of(record(1, 2)))
+    assert engine.get(store_key(1)) == record(1, 1)
+    assert engine.delete(store_key(1), hash_of(record(1, 1)))
+    assert engine.scan(LOWEST, HIGHEST, 10) == [(store_key(2), record(2, 1))]
+
+
+def test_deleting_what_is_not_there_changes_nothing(engine: Engine) -> None:
+    engine.put(store_key(1), record(1, 1))
+    engine.put(store_key(2), record(2, 1))
+    engine.delete(store_key(2))
+    turn(engine)
+    position, statistics = engine.position, engine.statistics()
+    for number in (2, 3):
+        assert not engine.delete(store_key(number))
+        assert not engine.delete(store_key(number), 5)
+    assert engine.position == position
+    assert engine.statistics()["removals"] == statistics["removals"] == 1
+    assert engine.scan(LOWEST, HIGHEST, 10) == [(store_key(1), record(1, 1))]
+    assert roots(engine.forest) == roots(forest_of({store_key(1): record(1, 1)}, PARTITIONS))
+
+
+def test_puts_and_deletions_of_many_keys_against_a_dictionary(engine: Engine) -> None:
+    model: dict[bytes, bytes] = {}
+    rng = random.Random(6)
+    for step in range(20_000):
+        number = rng.randrange(3000)
+        key = store_key(number)
+        if rng.random() < 0.45:
+            assert engine.delete(key) is (model.pop(key, None) is not None)
+        else:
+            stored = record(number, step, rng.choice([0, 8, 60, 300]))
+            engine.put(key, stored, hash_of(model.get(key)))
+            model[key] = stored
+        if step % 97 == 0:
+            turn(engine)
+        if step % 1999 == 0:
+            ordered = sorted(model.items())
+            assert engine.scan(LOWEST, HIGHEST, 10_000) == ordered
+            assert engine.scan(LOWEST, HIGHEST, 100) == ordered[:100]
+    assert all(engine.get(store_key(number)) == model.get(store_key(number)) for number in range(3000))
+    assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
+    for key in list(model):
+        assert engine.delete(key)
+    assert engine.scan(LOWEST, HIGHEST, 10) == []
+    assert roots(engine.forest) == [0] * PARTITIONS
+
+
+def test_keys_that_fall_together_come_and_go(engine: Engine) -> None:
+    """All in one hash table of the buffer, many with one home in it: chains close over what is taken out."""
+    rng = random.Random(7)
+    keys = [b"\x12\x34" + rng.randbytes(14) + bytes([rng.randrange(4)]) + rng.randbytes(7) for _ in range(300)]
+    model: dict[bytes, bytes] = {}
+    for step in range(6000):
+        key = keys[rng.randrange(50 + step % 250)]
+        if rng.random() < 0.5:
+            assert engine.delete(key) is (model.pop(key, None) is not None)
+        else:
+            model[key] = record(step, 0, rng.choice([0, 40, 200]))
+            engine.put(key, model[key])
+        if step % 50 == 0:
+            assert [engine.get(key) for key in keys] == [model.get(key) for key in keys]
+            turn(engine)
+    assert engine.scan(LOWEST, HIGHEST, 1000) == sorted(model.items())
+    assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
+
+
+def test_a_scan_passes_over_what_is_deleted_and_still_finds_its_limit(engine: Engine) -> None:
+    model = {store_key(number): record(number, 0) for number in range(600)}
+    for key, stored in model.items():
+        engine.put(key, stored)
+    turn(engine)
+    ordered = sorted(model.items())
+    for key, _ in ordered[50:300]:
+        engine.delete(key)
+    left = ordered[:50] + ordered[300:]
+    for limit in (1, 49, 50, 51, 120, 350, 1000):
+        assert engine.scan(LOWEST, HIGHEST, limit) == left[:limit]
+    assert engine.scan(ordered[60][0], ordered[299][0], 10) == []
+
+
+def test_a_deletion_is_durable_after_a_sync(engine: Engine, wait_for_sync: Callable[[Engine], None]) -> None:
+    engine.put(store_key(6), record(6, 1))
+    turn(engine)
+    written = engine.position
+    engine.delete(store_key(6))
+    turn(engine)
+    assert engine.position > written
+    engine.sync()
+    wait_for_sync(engine)
+    assert engine.durable >= engine.position
+
+
 def test_what_is_no_record_is_refused(engine: Engine) -> None:
     damaged = bytearray(record(7, 1))
     damaged[50] ^= 1

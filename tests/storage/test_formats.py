@@ -23,14 +23,17 @@ def test_the_golden_record() -> None:
     assert written == GOLDEN["record"]
 
 
-def test_the_golden_log_record(tmp_path: Path) -> None:
+def test_the_golden_log_records(tmp_path: Path) -> None:
+    key = encode_store_key(bytes(range(16)), bytes(range(100, 116)), b"k", b"bk")
     engine = LmdbEngine(tmp_path, Disk(), SMALL, partitions=64)
-    engine.put(encode_store_key(bytes(range(16)), bytes(range(100, 116)), b"k", b"bk"), GOLDEN["record"], 0x44)
+    engine.put(key, GOLDEN["record"], 0x44)
+    engine.delete(key)
     engine.flush()
     engine.close()
     content = (tmp_path / "log" / "0000000001.log").read_bytes()
-    assert content[: len(GOLDEN["log"])] == GOLDEN["log"]
-    assert not any(content[len(GOLDEN["log"]) :])
+    written = GOLDEN["log"] + GOLDEN["removal"]
+    assert content[: len(written)] == written
+    assert not any(content[len(written) :])
 
 
 def test_the_directory_is_as_described(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Any order of puts, passes, ticks, checkpoints, clean and unclean ends: an engine is a dictionary that remembers what was flushed."""
+"""Any order of puts, deletions, passes, ticks, checkpoints and ends of all kinds: an engine is a dictionary that keeps what was flushed."""
 
 from __future__ import annotations
 
@@ -44,6 +44,21 @@ class EngineMachine(RuleBasedStateMachine):
             key, stored = store_key(number), record(number, self.version, value_bytes)
             self.engine.put(key, stored, hash_of(self.content.get(key)))
             self.content[key] = stored
+
+    @rule(numbers=st.lists(st.integers(0, KEYS - 1), min_size=1, max_size=8))
+    def delete(self, numbers: list[int]) -> None:
+        for number in numbers:
+            key = store_key(number)
+            assert self.engine.delete(key) is (self.content.pop(key, None) is not None)
+
+    @rule(number=st.integers(0, KEYS - 1), stale=st.booleans())
+    def delete_expected(self, number: int, stale: bool) -> None:
+        key = store_key(number)
+        stored = self.content.get(key)
+        wanted = stored is not None and not stale
+        assert self.engine.delete(key, hash_of(stored) ^ stale) is wanted
+        if wanted:
+            del self.content[key]
 
     @rule()
     def flush(self) -> None:

@@ -19,24 +19,27 @@ from dynamo_fast.storage.recovery import Replay
 from dynamo_fast.storage.write_buffer import WriteBuffer
 from tests.storage.disks import Unhurried, Unreadable
 from tests.storage.engines import open_lmdb, open_moving, settings, settle, turn
-from tests.storage.records import HIGHEST, LOWEST, forest_of, record, roots, store_key
+from tests.storage.records import HIGHEST, LOWEST, Write, after, forest_of, record, roots, store_key, write
 
 PARTITIONS = 64
-PUTS = 24
+WRITES = 24
 SYNCED = 14  # of them, before a durable sync of which the later ones tell
 
-Pair = tuple[bytes, bytes]
+Written = tuple[Path, list[Write], list[int]]
 
 
 @pytest.fixture
-def written(tmp_path: Path, wait_for_sync: Callable[[LmdbEngine], None]) -> tuple[Path, list[Pair], list[int]]:
-    """A log of one segment: its directory, the records in order, the positions at which they begin and the end."""
-    puts = [(store_key(number), record(number, 1, 3 * number)) for number in range(PUTS)]
+def written(tmp_path: Path, wait_for_sync: Callable[[LmdbEngine], None]) -> Written:
+    """A log of one segment: its directory, the writes in order, the positions at which they begin and the end."""
+    writes = [
+        (store_key(number), record(number, 1, 3 * number)) if number % 4 else (store_key(number - 2), None)
+        for number in range(2, WRITES + 2)
+    ]
     positions = []
     engine = open_lmdb(tmp_path / "store", PARTITIONS)
-    for number, (key, stored) in enumerate(puts):
+    for number, (key, stored) in enumerate(writes):
         positions.append(engine.position)
-        engine.put(key, stored)
+        write(engine, key, stored)
         engine.flush()
         if number == SYNCED - 1:
             engine.sync()
@@ -44,13 +47,19 @@ def written(tmp_path: Path, wait_for_sync: Callable[[LmdbEngine], None]) -> tupl
             assert engine.durable == engine.position
     positions.append(engine.position)
     engine.close()
-    return tmp_path / "store" / "log", puts, positions
+    return tmp_path / "store" / "log", writes, positions
+
+
+def payload_bytes(written: Write) -> int:
+    return 0 if written[1] is None else len(written[1])
 
 
 def replay(directory: Path, same_boot: bool = False, disk: Disk | None = None) -> tuple[Replay, dict[bytes, bytes]]:
     buffer, forest = WriteBuffer(1 << 20), Forest(PARTITIONS, 256)
     found = Replay(disk or Unhurried(), buffer, forest, [0] * 256)
     found.run(directory, LogStart(Disk(), directory).read() or 0, same_boot, 0)
+    if found.rot_records:
+        found.mend_base_hashes(lambda store_key: 0)
     content = dict(buffer.scan(LOWEST, HIGHEST, 10_000))
     assert roots(forest) == roots(forest_of(content, PARTITIONS))
     return found, content
@@ -61,51 +70,55 @@ def segment_of(directory: Path) -> Path:
     return max(directory.glob("*.log"), key=lambda path: path.stat().st_size)
 
 
-def test_a_tail_torn_at_every_byte(written: tuple[Path, list[Pair], list[int]], tmp_path: Path) -> None:
-    directory, puts, positions = written
+def test_a_tail_torn_at_every_byte(written: Written, tmp_path: Path) -> None:
+    directory, writes, positions = written
     content = segment_of(directory).read_bytes()[: positions[-1]]
     fillings = [lambda n: b"", lambda n: bytes(n), lambda n: random.Random(n).randbytes(n)]
     for cut in range(positions[SYNCED], positions[-1] + 1):
         for filling in fillings[: 3 if cut % 7 == 0 else 1]:
             # Whatever stands in the few bytes of padding after a record, the record is whole.
-            ends = positions[1:] if filling is fillings[0] else [at + 64 + len(put[1]) for at, put in zip(positions, puts, strict=False)]
+            ends = (
+                positions[1:]
+                if filling is fillings[0]
+                else [at + 64 + payload_bytes(one) for at, one in zip(positions, writes, strict=False)]
+            )
             whole = sum(end <= cut for end in ends)
             image = tmp_path / "image"
             image.mkdir(exist_ok=True)
             (image / segment_name(1)).write_bytes(content[:cut] + filling(positions[-1] - cut))
             found, recovered = replay(image)
-            assert recovered == dict(puts[:whole])
+            assert recovered == after(writes[:whole])
             assert (found.rot_records, found.end, found.segments[-1].end) == (0, positions[whole], positions[whole])
             assert (image / segment_name(1)).stat().st_size == positions[whole], "the torn bytes are gone"
             if cut % 7 == 0:
                 again, recovered = replay(image)
-                assert (again.torn_bytes, recovered) == (0, dict(puts[:whole]))
+                assert (again.torn_bytes, recovered) == (0, after(writes[:whole]))
 
 
 @pytest.mark.parametrize("same_boot", [False, True])
-def test_every_byte_damaged_in_turn(written: tuple[Path, list[Pair], list[int]], tmp_path: Path, same_boot: bool) -> None:
-    directory, puts, positions = written
+def test_every_byte_damaged_in_turn(written: Written, tmp_path: Path, same_boot: bool) -> None:
+    directory, writes, positions = written
     content = segment_of(directory).read_bytes()[: positions[-1]]
     image = tmp_path / "image"
     image.mkdir()
     for at in range(0, positions[-1], 5):
         hit = sum(end <= at for end in positions[1:])
-        padding = at - positions[hit] >= 64 + len(puts[hit][1])
+        padding = at - positions[hit] >= 64 + payload_bytes(writes[hit])
         damaged = bytearray(content)
         damaged[at] ^= 1 << at % 8
         (image / segment_name(1)).write_bytes(damaged)
         found, recovered = replay(image, same_boot)
         if padding:
-            assert recovered == dict(puts)
-        elif hit < SYNCED or (same_boot and hit < PUTS - 1):
+            assert recovered == after(writes)
+        elif hit < SYNCED or (same_boot and hit < WRITES - 1):
             assert found.rot_records == 1
-            assert recovered == dict(puts[:hit] + puts[hit + 1 :])
+            assert recovered == after(writes[:hit] + writes[hit + 1 :])
             in_header = at - positions[hit] < 64
-            assert found.rot_partitions == (set(range(PARTITIONS)) if in_header else {puts[hit][0][0] >> 2})
+            assert found.rot_partitions == (set(range(PARTITIONS)) if in_header else {writes[hit][0][0] >> 2})
             assert found.end == positions[-1]
         else:
             assert (found.rot_records, found.rot_partitions) == (0, set())
-            assert recovered == dict(puts[:hit])
+            assert recovered == after(writes[:hit])
             assert found.torn_bytes > 0
 
 
@@ -203,7 +216,7 @@ def test_after_rot_the_trees_still_say_what_is_there(tmp_path: Path) -> None:
         engine.close()
 
 
-def test_a_disk_that_fails_while_the_tail_is_cut_stops_the_start(written: tuple[Path, list[Pair], list[int]]) -> None:
+def test_a_disk_that_fails_while_the_tail_is_cut_stops_the_start(written: Written) -> None:
     directory, _, positions = written
     path = segment_of(directory)
     path.write_bytes(path.read_bytes()[: positions[-1] - 5])
