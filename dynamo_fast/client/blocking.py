@@ -25,7 +25,7 @@ from dynamo_fast.client.context import Session
 from dynamo_fast.client.errors import ConnectionLost, DynamoError, NotApplied
 from dynamo_fast.client.results import Resolve, Result
 from dynamo_fast.core.options import BucketSettings
-from dynamo_fast.wire.control_messages import BucketListReply, PlacementReply, RingInfoReply, StatusReply
+from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, BucketListReply, PlacementReply, RingInfoReply, StatusReply
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -152,7 +152,7 @@ class Bucket:
     def update(self, key: Key, change: Change, **options: Unpack[UpdateOptions]) -> bytes | None:
         return self.loop.call(self._bucket.update, key, change, **options)
 
-    def keys(self, *, deadline_s: float | None = None, page: int = 256) -> Iterator[bytes]:
+    def keys(self, *, deadline_s: float | None = None, page: int = KEYS_PAGE_MAX) -> Iterator[bytes]:
         listing = self._bucket.keys(deadline_s=deadline_s, page=page)
         while some := self.loop.call(listing.take, KEYS_AT_ONCE):
             yield from some

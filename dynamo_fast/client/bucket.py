@@ -23,6 +23,7 @@ from dynamo_fast.client.listing import Keys
 from dynamo_fast.client.results import Resolve, Result, resolve_with
 from dynamo_fast.client.settings import BUCKET_BYTES_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX
 from dynamo_fast.client.shared import Shared
+from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX
 
 Key = bytes | str
 Item = tuple[Key, bytes] | tuple[Key, bytes, bytes | None]  # key, value, and perhaps the context of a read
@@ -157,10 +158,11 @@ class Bucket:
             value = result.resolved
         return value
 
-    def keys(self, *, deadline_s: float | None = None, page: int = 256) -> Keys:
+    def keys(self, *, deadline_s: float | None = None, page: int = KEYS_PAGE_MAX) -> Keys:
         """Iterates (`async for`) over the bucket's keys, each once, as bytes, in no order that means anything (client/listing.py).
 
-        A key put or deleted meanwhile may or may not be shown.
+        A key put or deleted meanwhile may or may not be shown. `page`: how many keys are asked of a node at once, at most;
+        `deadline_s` holds for each round of pages.
         """
         return Keys(self._shared, self.name, self._deadline(deadline_s), page)
 

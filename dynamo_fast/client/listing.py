@@ -1,81 +1,65 @@
-"""All keys of a bucket, page by page, from R homes of every partition.
+"""All keys of a bucket, page by page, from exactly R homes of every partition.
 
-One home may lack keys that a put of W copies left on the others, so each partition is read from R of its homes and merged by store key
-(24 bytes: position, then hash), the order in which nodes keep their records. Several partitions are asked for at once; memory is bounded
-by pages, not by the size of the bucket.
+One home may lack keys that a put of W copies left on the others, so each partition is told by R of its homes. A node tells all
+partitions that are asked of it as one stream, in the order in which nodes keep their records (by store key: position, then hash), and
+the streams are merged: a key is given out once every stream has passed it. When a node fails, or says that it has lost records of a
+partition, other homes go on from where it stood. Memory is bounded by a page per stream, not by the size of the bucket.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
 
 import trio
 
 from dynamo_fast.client.connection import Answers
-from dynamo_fast.client.errors import DynamoError, QuorumFailed, Unknown, error_of
+from dynamo_fast.client.errors import DynamoError, QuorumFailed, StalePlacement, Unknown, error_of
 from dynamo_fast.client.pool import Node
 from dynamo_fast.client.routing import reply_in
 from dynamo_fast.client.shared import Shared
-from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, KeysPageReply, KeysPageRequest, Reply, encode
+from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, KEYS_PARTITIONS_MAX, KeysPageReply, KeysPageRequest, Reply, encode
+from dynamo_fast.wire.frame import Frame
+from dynamo_fast.wire.key_page import STORE_KEY_BYTES, KeyPage, merge_pages
 from dynamo_fast.wire.status import MessageType, Status
 
-PARTITIONS_AT_ONCE = 16
-OVERLOADS_MAX, OVERLOAD_PAUSE_S = 50, 0.02  # a home that says "overload" is asked again so often, after so long
+OVERLOADS_MAX, OVERLOAD_PAUSE_S = 50, 0.02  # a node that says "overload" is asked again so often in a row, after so long
 
 
-class _Cursor:
-    """How far one home has told one partition."""
+class _Stream:
+    """How far one node has told the partitions that are asked of it."""
 
-    def __init__(self, node: Node, after: bytes) -> None:
+    def __init__(self, node: Node, partitions: Sequence[int], after: bytes, placement: int) -> None:
         self.node = node
-        self.after = after  # store key up to which the home has told everything
-        self.entries: dict[bytes, bytes] = {}  # store key -> key, told and not yet given out
-        self.done = False
+        self.partitions = partitions  # ascending
+        self.after = after  # store key up to which the node has told everything
+        self.placement = placement  # number of the one that says that it is a home
+        self.page: KeyPage | None = None  # told and not yet given out
+        self.done = False  # it has told everything
+        self.overloads = 0  # in a row
 
-    def take(self, page: Reply) -> None:
-        """One page more; Unknown when it is none, or does not lead on."""
-        if not isinstance(page, KeysPageReply) or not (page.done or page.next > self.after):
+    def rest(self, total: int) -> Sequence[int]:
+        """The partitions that are not wholly told, of `total` there are."""
+        return self.partitions[bisect_left(self.partitions, untold(self.after, total)) :]
+
+    def take(self, reply: Reply, asked: Sequence[int]) -> list[int]:
+        """One page more, of these partitions; returns those of them that must be asked of somebody else. Unknown when it is no page."""
+        if not isinstance(reply, KeysPageReply) or not reply.next > self.after:
             raise Unknown(f"{self.node.address} answered with no page that leads on")
-        self.entries.update(page.entries)
-        self.after = max(self.after, page.next)
-        self.done = page.done
-
-
-class _Partition:
-    """The merge of R cursors over one partition."""
-
-    def __init__(self, number: int, homes: tuple[Node, ...], r: int) -> None:
-        self.number = number
+        try:
+            self.page = KeyPage(reply.entries, self.after, reply.next)
+        except ValueError as error:
+            raise Unknown(f"{self.node.address} answered with a page that makes no sense: {error}") from error
+        self.after = reply.next
+        self.done = reply.done and asked[-1] == self.partitions[-1]
         self.overloads = 0
-        self.given = b""  # every key up to this store key has been given out
-        self.spare = list(homes[r:])
-        self.cursors = [_Cursor(node, b"") for node in homes[:r]]
+        return sorted({*asked} & {*reply.suspects})
 
-    @property
-    def done(self) -> bool:
-        return all(cursor.done and not cursor.entries for cursor in self.cursors)
 
-    def wanting(self) -> list[_Cursor]:
-        """The cursors without which nothing more can be given out."""
-        return [cursor for cursor in self.cursors if not cursor.done and not cursor.entries]
-
-    def replace(self, cursor: _Cursor, error: DynamoError) -> None:
-        """Another home goes on where the partition stands; QuorumFailed when there is none."""
-        if not self.spare:
-            raise QuorumFailed(f"too few homes of partition {self.number} could list their keys: {error}")
-        self.cursors[self.cursors.index(cursor)] = _Cursor(self.spare.pop(0), self.given)
-
-    def give(self) -> list[bytes]:
-        """The keys that all cursors have passed, each once."""
-        telling = [cursor.after for cursor in self.cursors if not cursor.done]
-        bound = min(telling) if telling else None
-        merged: dict[bytes, bytes] = {}
-        for cursor in self.cursors:
-            passed = [store_key for store_key in cursor.entries if bound is None or store_key <= bound]
-            merged.update((store_key, cursor.entries.pop(store_key)) for store_key in passed)
-        if bound is not None:
-            self.given = max(self.given, bound)
-        return [merged[store_key] for store_key in sorted(merged)]
+def untold(after: bytes, total: int) -> int:
+    """The first partition, of `total` there are, that is not wholly told when everything is up to and including the store key `after`."""
+    return (int.from_bytes(after, "big") + 1) * total >> 8 * STORE_KEY_BYTES if after else 0
 
 
 class Keys:
@@ -87,8 +71,8 @@ class Keys:
         self._deadline_s = deadline_s  # of each round of pages
         self._page = max(1, min(page, KEYS_PAGE_MAX))
         self._ready: deque[bytes] = deque()
-        self._open: list[_Partition] = []
-        self._next_partition = 0
+        self._streams: list[_Stream] | None = None  # those that are done too: they say whom not to ask again; None before the first page
+        self._failed: defaultdict[int, set[Node]] = defaultdict(set)  # partition -> homes that are not asked for it again
         self.partitions = 0  # in all; 0 until the first key was asked for
         self.partitions_done = 0
 
@@ -109,52 +93,122 @@ class Keys:
 
     async def _advance(self) -> bool:
         """One round of pages; False when all partitions are told."""
-        placement = await self._shared.placement()
-        router = self._shared.router
-        self.partitions = placement.partitions
-        settings = next((bucket.settings for bucket in placement.buckets if bucket.name == self._bucket), None)
-        r = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
-        while len(self._open) < PARTITIONS_AT_ONCE and self._next_partition < self.partitions:
-            homes = sorted(router.homes_of(self._next_partition), key=lambda node: node.connection is None)
-            self._open.append(_Partition(self._next_partition, tuple(homes), r))
-            self._next_partition += 1
-        if not self._open:
+        if self._streams is None:
+            self._streams = await self._begin()
+        if all(stream.done and stream.page is None for stream in self._streams):
             return False
-        await self._ask([(partition, cursor) for partition in self._open for cursor in partition.wanting()])
-        for partition in self._open:
-            self._ready.extend(partition.give())
-        still_open = [partition for partition in self._open if not partition.done]
-        self.partitions_done += len(self._open) - len(still_open)
-        self._open = still_open
+        await self._ask([stream for stream in self._streams if stream.page is None and not stream.done])
+        self._give()
         return True
 
-    async def _ask(self, asked: list[tuple[_Partition, _Cursor]]) -> None:
-        """A page for each cursor; a cursor whose home fails is replaced, and asked in the next round."""
-        end_s = trio.current_time() + self._deadline_s
+    async def _begin(self) -> list[_Stream]:
+        """The streams of a whole listing: R homes of each partition."""
+        placement = await self._shared.placement()
+        settings = next((bucket.settings for bucket in placement.buckets if bucket.name == self._bucket), None)
+        homes = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
+        self.partitions = placement.partitions
+        partitions = [partition for partition in range(self.partitions) for _ in range(homes)]
+        return self._streams_of(partitions, b"", [], QuorumFailed("there are fewer nodes than homes"))
+
+    def _streams_of(self, partitions: Iterable[int], after: bytes, present: Iterable[_Stream], why: DynamoError) -> list[_Stream]:
+        """Streams that from `after` on tell each of the partitions by one home more for every time it is named; connected nodes before
+        others, then those asked for least. QuorumFailed, with why, when a partition has no home left that no `present` stream asks."""
+        telling: defaultdict[int, set[Node]] = defaultdict(set)
+        for stream in present:
+            for partition in stream.partitions:
+                telling[partition].add(stream.node)
+        load: Counter[Node] = Counter()
+        chosen: defaultdict[Node, list[int]] = defaultdict(list)
+        router = self._shared.router
+        for partition in partitions:
+            taken = telling[partition] | self._failed.get(partition, set())
+            free = [node for node in router.homes_of(partition) if node not in taken]
+            if not free:
+                raise QuorumFailed(f"too few homes of partition {partition} could list their keys: {why}")
+            node = min(free, key=lambda node: (node.connection is None, load[node]))
+            telling[partition].add(node)
+            load[node] += 1
+            chosen[node].append(partition)
+        assert router.placement is not None
+        return [_Stream(node, told, after, router.placement.number) for node, told in chosen.items()]
+
+    async def _ask(self, asked: Sequence[_Stream]) -> None:
+        """A page for each stream; what a stream cannot tell is asked of others in the next round."""
         answers = Answers()
-        for partition, cursor in asked:
-            request = KeysPageRequest(partition=partition.number, bucket=self._bucket, after=cursor.after, limit=self._page)
+        named: list[tuple[_Stream, Sequence[int]]] = []
+        for stream in sorted(asked, key=lambda stream: stream.node.connection is None):  # nobody waits for who is away
+            partitions = stream.rest(self.partitions)[:KEYS_PARTITIONS_MAX]
+            request = KeysPageRequest(partitions=list(partitions), bucket=self._bucket, after=stream.after, limit=self._page)
+            named.append((stream, partitions))
             try:
-                connection = await cursor.node.connected(end_s)
+                connection = await stream.node.connected(trio.current_time() + self._deadline_s / 4)
             except DynamoError as error:
                 answers.give(answers.expect(), error)
             else:
-                connection.send(MessageType.CONTROL, encode(request), answers, trio.current_time(), end_s)
+                now_s = trio.current_time()
+                connection.send(MessageType.CONTROL, encode(request), answers, now_s, now_s + self._deadline_s)
         await answers.wait()
         overloaded = False
-        for (partition, cursor), reply in zip(asked, answers.replies, strict=True):
+        for (stream, partitions), reply in zip(named, answers.replies, strict=True):
             assert reply is not None
-            if isinstance(reply, DynamoError):
-                partition.replace(cursor, reply)
-            elif reply.status == Status.OVERLOAD and partition.overloads < OVERLOADS_MAX:
-                partition.overloads += 1
+            if not isinstance(reply, DynamoError) and reply.status == Status.OVERLOAD and stream.overloads < OVERLOADS_MAX:
+                stream.overloads += 1
                 overloaded = True
-            elif reply.status != Status.OK:
-                partition.replace(cursor, error_of(reply.status, reply.body))
             else:
-                try:
-                    cursor.take(reply_in(reply.body, cursor.node.address))
-                except DynamoError as error:
-                    partition.replace(cursor, error)
+                await self._take(stream, partitions, reply)
         if overloaded:
             await trio.sleep(OVERLOAD_PAUSE_S)
+
+    async def _take(self, stream: _Stream, partitions: Sequence[int], reply: Frame | DynamoError) -> None:
+        """Judges one answer, to a question for these partitions."""
+        after = stream.after
+        try:
+            if isinstance(reply, DynamoError):
+                raise reply
+            if reply.status != Status.OK:
+                raise error_of(reply.status, reply.body)
+            suspects = stream.take(reply_in(reply.body, stream.node.address), partitions)
+        except StalePlacement as error:
+            await self._follow(stream, after, error)
+        except DynamoError as error:
+            self._replace(stream, stream.rest(self.partitions), after, error)
+        else:
+            if suspects:  # what was told of them is as good as it is, but does not count
+                self._replace(stream, suspects, after, Unknown(f"{stream.node.address} has lost records of it"))
+
+    async def _follow(self, stream: _Stream, after: bytes, error: DynamoError) -> None:
+        """The node is no home of some partition any more: under a newer placement, if there is one, it tells those of which it is one."""
+        router = self._shared.router
+        assert router.placement is not None
+        if router.placement.number == stream.placement:
+            try:
+                await router.refresh()
+            except DynamoError as refused:
+                error = refused
+        rest = stream.rest(self.partitions)
+        if router.placement.number == stream.placement:
+            self._replace(stream, rest, after, error)
+            return
+        stream.placement = router.placement.number
+        self._replace(stream, [partition for partition in rest if stream.node not in router.homes_of(partition)], after, error)
+
+    def _replace(self, stream: _Stream, partitions: Sequence[int], after: bytes, why: DynamoError) -> None:
+        """Other homes tell these partitions of the stream from `after` on; QuorumFailed when there are none."""
+        assert self._streams is not None
+        gone = set(partitions)
+        stream.partitions = [partition for partition in stream.partitions if partition not in gone]
+        stream.done = stream.done or not stream.rest(self.partitions)
+        for partition in partitions:
+            self._failed[partition].add(stream.node)
+        self._streams += self._streams_of(partitions, after, self._streams, why)
+
+    def _give(self) -> None:
+        """Takes from the streams the keys that all of them have passed."""
+        assert self._streams is not None
+        telling = [stream.after for stream in self._streams if not stream.done]
+        bound = min(telling) if telling else None
+        self._ready.extend(merge_pages([stream.page for stream in self._streams if stream.page is not None], bound))
+        for stream in self._streams:
+            if stream.page is not None and stream.page.told:
+                stream.page = None
+        self.partitions_done = self.partitions if bound is None else untold(bound, self.partitions)

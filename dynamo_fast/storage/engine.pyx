@@ -130,6 +130,10 @@ cdef class Engine:
     def sync_done(self) -> None:
         """Call when `sync_fileno` is readable: makes it unreadable again."""
 
+    def is_suspect(self, partition: int) -> bool:
+        """Whether records of the partition are known to be lost here, and have not been fetched from elsewhere since."""
+        return False
+
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         """The first `limit` pairs of store key and record with start <= store key < end, in order."""
         raise NotImplementedError

@@ -382,6 +382,9 @@ cdef class LmdbEngine(Engine):
         """The record in LMDB under a store key cannot be read."""
         self.rot(<const uint8_t *><const char *>store_key)
 
+    def is_suspect(self, partition: int) -> bool:
+        return partition in self.rot_partitions
+
     def forgive(self, partition: int) -> None:
         """What the partition had lost has been fetched from elsewhere."""
         if partition in self.rot_partitions:

@@ -18,10 +18,12 @@ from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 VERSION = 1  # the protocol version this code speaks
 GOSSIP_RECORDS_MAX = 256  # change records in one message; the next round brings the rest
 GOSSIP_IDS_MAX = 1 << 20
-KEYS_PAGE_MAX = 4096  # keys in one page
+KEYS_PAGE_MAX = 8192  # keys in one page
+KEYS_PARTITIONS_MAX = 4096  # partitions of which one page may tell
 MERGE_ENTRIES_MAX = 1024  # objects in one message between nodes
 
 BucketName = Annotated[bytes, msgspec.Meta(max_length=64)]
+Partition = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 StoreKey = Annotated[bytes, msgspec.Meta(max_length=24)]
 Ids = Annotated[list[Id16], msgspec.Meta(max_length=GOSSIP_IDS_MAX)]
 ObjectKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
@@ -99,9 +101,10 @@ class BucketListRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op
 
 
 class KeysPageRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="keys_page"):
-    """Keys of one bucket that this node holds in one partition, in order of store key, after `after` (empty: from the start)."""
+    """Keys of one bucket that this node holds in some partitions, of all of which it is a home, in order of store key, after `after`
+    (24 bytes; empty: from the start). The partitions ascend."""
 
-    partition: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    partitions: Annotated[list[Partition], msgspec.Meta(min_length=1, max_length=KEYS_PARTITIONS_MAX)]
     bucket: BucketName = b""
     after: StoreKey = b""
     limit: Annotated[int, msgspec.Meta(ge=1, le=KEYS_PAGE_MAX)] = 1000
@@ -222,12 +225,14 @@ class BucketListReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op",
 
 
 class KeysPageReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="keys_page"):
-    """`entries` are (store key, key), keys whose every sibling is a tombstone left out. `next` is the `after` of the next page: all
-    that this node holds up to and including it has been told. `done`: the partition ends here."""
+    """`entries` is a page as wire/key_page.pyx has it, without keys whose every sibling is a tombstone. `next` is the `after` of the next
+    page: all that this node holds of the partitions up to and including it has been told. `done`: there is nothing behind it. `suspects`
+    are those of the partitions in which this node has lost records, so that what it tells of them is not all there was."""
 
-    entries: list[tuple[bytes, bytes]]
+    entries: bytes
     next: bytes
     done: bool
+    suspects: list[int] = []
 
 
 class MergeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):

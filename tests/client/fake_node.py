@@ -27,6 +27,7 @@ from dynamo_fast.core.ring import Ring
 from dynamo_fast.wire import control_messages as control
 from dynamo_fast.wire.data_messages import decode_get, decode_put, encode_get_reply
 from dynamo_fast.wire.frame import STALE_PLACEMENT, Frame, FrameCutter, encode_frame
+from dynamo_fast.wire.key_page import KeyPageWriter
 from dynamo_fast.wire.status import MessageType, Status
 
 CLUSTER_ID = b"c" * 16
@@ -102,6 +103,10 @@ class FakeNode:
         self.stale = False  # marks every answer
         self.script: deque[Any] = deque()
         self.received: list[Frame] = []  # every put and get that arrived
+        self.lacks: set[bytes] = set()  # keys that its listing does not show
+        self.suspects: set[int] = set()  # partitions of which it says that it has lost records
+        self.pages: deque[Any] = deque()  # for its next pages, one by one: a Status to answer, or what to make of the page; None: nothing
+        self.listed: list[control.KeysPageRequest] = []  # every question for a page that arrived
         self.connections = 0
         self.most_at_once = 0  # puts and gets being answered
         self.streams: list[trio.abc.Stream] = []
@@ -232,6 +237,12 @@ class FakeCluster:
     def homes(self, key: bytes, bucket: bytes = b"") -> list[FakeNode]:
         return [self.nodes[index] for index in self.ring.preference_list(key, bucket)]
 
+    def move_homes(self) -> None:
+        """A newer placement, in which every partition has the nodes of the next one."""
+        self.placement_number += 1
+        self.lists = self.lists[1:] + self.lists[:1]
+        self.ring = Ring(PARTITIONS, self.ring.replicas, self.lists)
+
     def lock_of(self, stream: object) -> trio.Lock:
         return self._locks[id(stream)]
 
@@ -256,7 +267,7 @@ class FakeCluster:
             self.placements_told += 1
             return Status.OK, control.encode(self.placement())
         if isinstance(request, control.KeysPageRequest):
-            return Status.OK, control.encode(self._page(node, request))
+            return self._page(node, request)
         if isinstance(request, control.BucketSetRequest):
             self.buckets[request.name] = request.settings
             return Status.OK, control.encode(control.BucketSetReply())
@@ -286,16 +297,31 @@ class FakeCluster:
             limits=control.ClientLimits(key_bytes_max=4096, value_bytes_max=1 << 20, frame_bytes_max=2 << 20),
         )  # fmt: skip
 
-    def _page(self, node: FakeNode, request: control.KeysPageRequest) -> control.KeysPageReply:
+    def _page(self, node: FakeNode, request: control.KeysPageRequest) -> tuple[int, bytes]:
+        node.listed.append(request)
+        order = node.pages.popleft() if node.pages else None
+        if isinstance(order, Status):
+            return order, f"told to answer {order.name}".encode()
+        strange = [partition for partition in request.partitions if self.nodes.index(node) not in self.ring.homes_of(partition)]
+        if strange:
+            return Status.STALE_PLACEMENT, f"no home of {strange}".encode()
         held = sorted(
             (key_position(key, bucket) + bytes(8), key)
             for (bucket, key), stored in self.objects.items()
-            if bucket == request.bucket and self.ring.partition(key, bucket) == request.partition
+            if bucket == request.bucket and self.ring.partition(key, bucket) in request.partitions and key not in node.lacks
             and not all(version.tombstone for version in stored.siblings)
         )  # fmt: skip
         later = [entry for entry in held if entry[0] > request.after]
-        page = later[: request.limit]
-        return control.KeysPageReply(entries=page, next=page[-1][0] if page else request.after, done=len(later) == len(page))
+        page = KeyPageWriter()
+        for store_key, key in later[: request.limit]:
+            page.push(store_key, key)
+        done = len(later) == page.count
+        following = ((request.partitions[-1] + 1 << 192) // PARTITIONS - 1).to_bytes(24, "big")
+        reply = control.KeysPageReply(
+            entries=bytes(page), next=following if done else later[page.count - 1][0], done=done,
+            suspects=[partition for partition in request.partitions if partition in node.suspects],
+        )  # fmt: skip
+        return Status.OK, control.encode(reply if order is None else order(reply))
 
 
 @asynccontextmanager

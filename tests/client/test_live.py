@@ -147,6 +147,16 @@ def test_a_killed_and_a_paused_node_are_survived(cluster: Cluster, db: dynamo_fa
     assert [result.value for result in db.get_many(items)] == list(items.values())
 
 
+def test_a_listing_goes_on_when_a_node_freezes_in_the_middle(db: dynamo_fast.blocking.Bucket, cluster: Cluster) -> None:
+    wanted = {b"k%d" % number: b"v" for number in range(3000)}
+    db.put_many(wanted, w=3)
+    listing = db.keys(page=100, deadline_s=0.5)
+    told = [next(listing) for _ in range(1500)]
+    with paused(cluster[1]):
+        told += list(listing)
+    assert sorted(told) == sorted(wanted)
+
+
 def test_the_commands(cluster: Cluster, tmp_path: Path) -> None:
     shell = Shell(cluster)
     document = json.loads(shell("status --wait ready --json").stdout)

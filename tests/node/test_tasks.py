@@ -1,28 +1,16 @@
-"""Buckets, listing of keys, descriptions and figures, asked of whole nodes in virtual time; and the end of a node."""
-
-import itertools
-import random
+"""Buckets, descriptions and figures, asked of whole nodes in virtual time; and the end of a node."""
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.histogram import Histogram
 from dynamo_fast.core.options import BucketSettings
-from dynamo_fast.core.ring import Ring
-from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node.control import Refusal
-from dynamo_fast.node.keys import LAST, following, partition_range
 from dynamo_fast.node.metrics import Metrics, plain
-from dynamo_fast.storage.schema import encode_record, encode_store_key
 from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire.status import Status
 from tests.node.test_cluster_forms import ADDRESSES, formed, three
 from tests.node.virtual import VirtualNode, World, in_virtual_time
-
-SECRET = bytes(range(16))
 
 
 async def ask(node: VirtualNode, request: messages.Request) -> messages.Reply:
@@ -66,7 +54,7 @@ def test_before_a_cluster_is_known_only_status_answers() -> None:
         for request in (
             messages.PlacementRequest(),
             messages.RingInfoRequest(),
-            messages.KeysPageRequest(partition=0),
+            messages.KeysPageRequest(partitions=[0]),
             messages.BucketSetRequest(name=b"b", settings=BucketSettings()),
         ):
             assert (await refused(node, request)).status == Status.NOT_READY
@@ -163,61 +151,6 @@ def test_a_request_that_never_ends_does_not_keep_a_node_from_stopping() -> None:
         node.told.requests_in_flight = 1
         node.stop.set()
         await world.until(lambda: node.engine.synced, within_s=6)
-
-    in_virtual_time(scenario)
-
-
-# Keys ------------------------------------------------------------------------------------------------------------------------------
-
-
-@given(st.sampled_from([1, 2, 64, 1024, 4096]), st.binary(min_size=1, max_size=20), st.binary(max_size=8))
-def test_a_keys_store_key_lies_in_the_range_of_its_partition_alone(partitions: int, key: bytes, bucket: bytes) -> None:
-    store_key = encode_store_key(SECRET, key_position(key, bucket), key, bucket)
-    own = Ring(partitions, 1, [(0,)] * partitions).partition(key, bucket)
-    for partition in {0, own, partitions - 1, (own + 1) % partitions}:
-        start, end = partition_range(partition, partitions)
-        assert (start <= store_key < end) == (partition == own)
-
-
-def test_the_ranges_of_all_partitions_meet() -> None:
-    ranges = [partition_range(partition, 64) for partition in range(64)]
-    assert all(left[1] == right[0] for left, right in itertools.pairwise(ranges))
-    assert (ranges[0][0], ranges[-1][1]) == (bytes(24), LAST)
-    assert following(bytes(24)) == bytes(23) + b"\1"
-    assert following(LAST) == LAST
-
-
-def stored(key: bytes, bucket: bytes, *, deleted: bool = False) -> tuple[bytes, bytes]:
-    packed = Siblings().put(b"" if deleted else b"v", node=b"n" * 16, epoch=1, tombstone=deleted).packed
-    return encode_store_key(SECRET, key_position(key, bucket), key, bucket), encode_record(key, packed, bucket)
-
-
-@pytest.mark.parametrize("limit", [1, 7, 100, 4096])
-def test_pages_tell_every_living_key_of_the_bucket_once(limit: int) -> None:
-    async def scenario(world: World) -> None:
-        (node,) = three(world, addresses=ADDRESSES[:1])
-        await world.start(node)
-        await world.until(lambda: node.node.state() == "ready")
-        chance = random.Random(limit)
-        kept: set[bytes] = set()
-        for number in range(900):
-            key, bucket, deleted = b"key %d" % number, chance.choice([b"", b"cart"]), chance.random() < 0.3
-            node.engine.records.append(stored(key, bucket, deleted=deleted))
-            if bucket == b"cart" and not deleted:
-                kept.add(key)
-        node.engine.records.sort()
-        told: list[bytes] = []
-        for partition in range(64):
-            after, done = b"", False
-            while not done:
-                page = await ask(node, messages.KeysPageRequest(partition=partition, bucket=b"cart", after=after, limit=limit))
-                assert len(page.entries) <= limit
-                assert [store_key for store_key, _ in page.entries] == sorted(store_key for store_key, _ in page.entries)
-                assert page.next > after or page.done
-                told += [key for _, key in page.entries]
-                after, done = page.next, page.done
-        assert sorted(told) == sorted(kept)
-        assert "partition 64 does not exist: there are 64" in str(await refused(node, messages.KeysPageRequest(partition=64)))
 
     in_virtual_time(scenario)
 

@@ -224,6 +224,10 @@ class EmptyEngine:
         self.read_only: str | None = None
         self.failed_fsync = False
         self.synced = self.closed = False
+        self.suspects: set[int] = set()
+
+    def is_suspect(self, partition: int) -> bool:
+        return partition in self.suspects
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         return [one for one in self.records if start <= one[0] < end][:limit]

@@ -23,7 +23,7 @@ REQUESTS: list[control.Request] = [
     control.BirthRequest(member=NODE, bootstrap=["a:1", "b:2"]),
     control.BucketSetRequest(name=b"cart", settings=BucketSettings(strict=True)),
     control.BucketListRequest(),
-    control.KeysPageRequest(partition=5, bucket=b"cart", after=b"x" * 24, limit=10),
+    control.KeysPageRequest(partitions=[0, 5, 65535], bucket=b"cart", after=b"x" * 24, limit=10),
     control.MergeRequest(placement=(1 << 64) - 1, entries=[(b"cart", b"key", b"object"), (b"", b"k" * 4096, b"")]),
 ]
 REPLIES: list[control.Reply] = [
@@ -38,7 +38,7 @@ REPLIES: list[control.Reply] = [
     control.BirthReply(waiting_for=["b:2"], records=[RECORD]),
     control.BucketSetReply(),
     control.BucketListReply(buckets=[BUCKET], defaults=ClusterDefaults()),
-    control.KeysPageReply(entries=[(b"s" * 24, b"key")], next=b"s" * 24, done=True),
+    control.KeysPageReply(entries=b"s" * 24 + b"\x03\0key", next=b"s" * 24, done=True, suspects=[5]),
     control.MergeReply(results=[(0, (1 << 64) - 1), (24, 0)], stalled_us=120, idle=True),
 ]  # fmt: skip
 
@@ -67,8 +67,10 @@ def test_hello_comes_back_as_it_went_and_ignores_what_it_does_not_know() -> None
     [
         ({"op": "placement2"}, "placement2"),
         ({}, "op"),
-        ({"op": "keys_page", "partition": -1}, "partition"),
-        ({"op": "keys_page", "partition": 0, "limit": 0}, "limit"),
+        ({"op": "keys_page", "partitions": [-1]}, "partitions"),
+        ({"op": "keys_page", "partitions": []}, "partitions"),
+        ({"op": "keys_page", "partitions": [0] * 4097}, "partitions"),
+        ({"op": "keys_page", "partitions": [0], "limit": 0}, "limit"),
         ({"op": "bucket_set", "name": b"x" * 65, "settings": {}}, "name"),
         ({"op": "gossip", "digest": b"short"}, "digest"),
     ],

@@ -1,0 +1,3 @@
+from dynamo_fast.wire.key_page import KeyPageWriter
+
+def add_live_keys(page: KeyPageWriter, found: list[tuple[bytes, bytes]], bucket: bytes, keys_max: int, bytes_max: int) -> int: ...
