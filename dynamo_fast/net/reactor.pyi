@@ -11,6 +11,7 @@ LINGER_MS: int
 BUDGET_US: int
 HELLO_S: int
 STUCK_S: int
+HALF_CLOSED_S: int
 SWEEP_S: int
 
 @disjoint_base

@@ -11,7 +11,8 @@ checkpoints, signals) are delayed by no more than that plus one pass; `turn_us` 
 trio task sets `wants_loop`, and the loop returns at once.
 
 A connection whose unsent answers pass HIGH_WATER is not read from until they have gone; one that reads nothing for STUCK_S, or says no
-hello within HELLO_S, is closed. The other limits on connections stand in socket_table.pyx.
+hello within HELLO_S, is closed. A client that has closed its own side gets the answers to what it asked, for up to HALF_CLOSED_S, and
+goes with the last of them; a peer that has is gone. The other limits on connections stand in socket_table.pyx.
 
 One exception from one connection's frames closes that connection, never the node.
 """
@@ -37,6 +38,7 @@ LINGER_MS = 2
 BUDGET_US = 10_000
 HELLO_S = 10
 STUCK_S = 20
+HALF_CLOSED_S = 60
 SWEEP_S = 1
 
 cdef enum:
@@ -151,6 +153,8 @@ cdef class Reactor(SocketTable):
                 connection = <Connection>self.connections[slot]
                 if not connection.hello_done and now_us - place.opened_us > HELLO_S * 1000000:
                     self.drop(slot, f"no hello within {HELLO_S} s")
+                elif place.half_closed_us and now_us - place.half_closed_us > HALF_CLOSED_S * 1000000:
+                    self.drop(slot, f"closed by the other side, {HALF_CLOSED_S} s ago")
                 elif connection.outgoing.size() == 0 or place.sent_bytes != place.sent_bytes_seen:
                     place.sent_bytes_seen, place.stuck_since_us = place.sent_bytes, 0
                 elif place.stuck_since_us == 0:
@@ -256,6 +260,11 @@ cdef class Reactor(SocketTable):
         if n <= 0:
             if n < 0 and (c_errno == errno.EAGAIN or c_errno == errno.EINTR):
                 return 0
+            # One that is half closed is watched for a reset only: met a second time, the end is one of both sides.
+            if n == 0 and connection.peer is None and self.sockets[slot].half_closed_us == 0 and (
+                    connection.owed > 0 or connection.outgoing.size()):
+                self.sockets[slot].half_closed_us = self.now_us
+                return self.arm(slot, EPOLLOUT if connection.outgoing.size() else 0)
             return self.drop(slot, "closed by the other side" if n == 0 else os.strerror(c_errno))
         self.received_bytes += n
         try:
@@ -298,11 +307,13 @@ cdef class Reactor(SocketTable):
             waiting -= n
         if connection.closing and (waiting == 0 or connection.close_reason is None):
             return self.drop(slot, connection.close_reason or "closed")
+        if self.sockets[slot].half_closed_us and waiting == 0 and connection.owed <= 0:
+            return self.drop(slot, "closed by the other side")
         if waiting:
             bits |= EPOLLOUT
         # A client that reads more slowly than it asks is not read from until it has caught up. A peer always is: two nodes that
         # waited for each other so would wait for ever; its answers are bounded by outgoing_bytes_max alone.
-        if not connection.closing and (waiting < HIGH_WATER or connection.peer is not None):
+        if not connection.closing and self.sockets[slot].half_closed_us == 0 and (waiting < HIGH_WATER or connection.peer is not None):
             bits |= EPOLLIN | EPOLLRDHUP
         self.arm(slot, bits)
         return self.account(slot)

@@ -13,6 +13,7 @@ cdef struct Socket:
     uint64_t sent_bytes_seen        # at the last sweep
     int64_t opened_us
     int64_t stuck_since_us          # 0: the other side is reading
+    int64_t half_closed_us          # since when it says no more, but may listen; 0: it may say more
 
 cdef class SocketTable:
     cdef FrameHandler frame_handler

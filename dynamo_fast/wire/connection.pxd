@@ -44,6 +44,7 @@ cdef class Connection:
     cdef public size_t frame_bytes_max      # longest body accepted once hello_done
     cdef bint in_outbox
     cdef bint receiving                     # a frame of this connection is being handled
+    cdef readonly long long owed            # frames that came, less frames appended: a client's requests without an answer
     cdef FrameHeader open_header            # of the frame between begin and finish
     cdef bint open                          # between begin and finish
     cdef unsigned long long appended_bytes  # ever put in outgoing

@@ -186,6 +186,7 @@ cdef class Connection:
         if self.receiving:
             raise AssertionError("bytes for a connection arrived while a frame of it was being handled")
         self.receiving = True
+        self.owed += 1
         try:
             self.handler.frame(self, &header, data + FRAME_HEADER_BYTES)
         finally:
@@ -224,6 +225,7 @@ cdef class Connection:
         if self.turn != self.outbox.turn:
             self.turn = self.outbox.turn
             self.pass_mark = self.appended_bytes
+        self.owed -= 1
         outgoing.tail += frame_bytes
         self.appended_bytes += frame_bytes
         if not self.in_outbox:

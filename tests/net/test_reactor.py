@@ -212,6 +212,7 @@ def test_who_comes_after_one_that_left_gets_no_answer_meant_for_it() -> None:
             await first.send(encode_frame(MessageType.PUT, encode_put(b"k", put_id=b"i" * 16, dw=1), request_id=1))
             await until(lambda: server.plane.requests_in_flight == 1)
             place = server.connections[0].slot
+            first.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             await first.stream.aclose()
             await until(lambda: server.count("connections") == 0)
             second = await Caller.connect(address)
@@ -220,6 +221,101 @@ def test_who_comes_after_one_that_left_gets_no_answer_meant_for_it() -> None:
             server.plane.disk_synced()
             assert server.plane.requests_in_flight == 0
             assert await second.call(b"mine") == b"mine"
+
+    trio.run(main)
+
+
+PUT = encode_frame(MessageType.PUT, encode_put(b"k", put_id=b"i" * 16, dw=1), request_id=7)  # answered when the disk has it
+
+
+@pytest.mark.parametrize("with_others", [False, True])
+def test_who_closes_its_own_side_still_gets_its_answers(with_others: bool) -> None:
+    async def main() -> None:
+        async with served() as (server, address):
+            server.engine.hold_syncs = True
+            half, good = await Caller.connect(address), await Caller.connect(address)
+            await half.send(PUT + (b"".join(ask(b"send 100000", number) for number in range(40)) if with_others else b""))
+            await half.stream.send_eof()
+            await until(lambda: server.plane.requests_in_flight == 1 and len(server.handled) == 40 * with_others)
+            assert await good.call(b"here") == b"here"
+            assert server.count("connections") == 2
+            before = server.count("passes")
+            for _ in range(100):
+                await trio.lowlevel.checkpoint()
+            assert server.count("passes") - before < 20, "the end that is not watched for makes no pass"
+            server.engine.finish_syncs()
+            server.plane.disk_synced()
+            got = [(await half.frame()).request_id for _ in range(1 + 40 * with_others)]
+            assert sorted(got) == sorted([7, *range(40)] if with_others else [7])
+            assert await half.ended()
+            await until(lambda: server.count("connections") == 1)
+            assert await good.call(b"still here") == b"still here"
+
+    trio.run(main)
+
+
+def test_a_last_request_and_the_end_that_come_together_are_one_answer_and_the_end() -> None:
+    async def main() -> None:
+        async with served() as (server, address):
+            for size in (0, 10, 300_000):  # the last one takes more than one send
+                half = await Caller.connect(address, receive_buffer_bytes=4096)
+                await half.send(ask(b"send %d" % size) + ask(b"half a frame")[:-1])
+                await half.stream.send_eof()
+                assert len((await half.frame()).body) == size
+                assert await half.ended()
+            await until(lambda: server.count("connections") == 0)
+
+    trio.run(main)
+
+
+def test_who_closes_its_own_side_and_then_resets_is_gone_at_once() -> None:
+    async def main() -> None:
+        async with served() as (server, address):
+            server.engine.hold_syncs = True
+            half = await Caller.connect(address)
+            await half.send(PUT)
+            await half.stream.send_eof()
+            await until(lambda: server.plane.requests_in_flight == 1)
+            good = await Caller.connect(address)
+            assert await good.call(b"by now the end has been seen") != b""
+            assert server.count("connections") == 2
+            half.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            await half.stream.aclose()
+            await until(lambda: server.count("connections") == 1)
+            server.engine.finish_syncs()
+            server.plane.disk_synced()
+            assert server.plane.requests_in_flight == 0
+            assert await good.call(b"here") == b"here"
+
+    trio.run(main)
+
+
+def test_a_peer_that_closes_its_side_is_gone_whatever_it_is_owed() -> None:
+    async def main() -> None:
+        async with served() as (server, address):
+            server.engine.hold_syncs = True
+            peer = await Caller.connect(address, encode_frame(MessageType.HELLO, b"peer"))
+            await peer.send(PUT)
+            await until(lambda: server.plane.requests_in_flight == 1)
+            await peer.stream.send_eof()
+            await until(lambda: server.count("connections") == 0)
+
+    trio.run(main)
+
+
+def test_an_answer_that_does_not_come_holds_a_half_closed_connection_no_longer_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reactor_module, "SWEEP_S", 0.001)
+    monkeypatch.setattr(reactor_module, "HALF_CLOSED_S", 0)
+
+    async def main() -> None:
+        async with served() as (server, address):
+            server.engine.hold_syncs = True
+            half = await Caller.connect(address)
+            await half.send(PUT)
+            await half.stream.send_eof()
+            assert await half.ended()
+            assert server.plane.requests_in_flight == 1
+            assert [connection.close_reason for connection in server.closed] == ["closed by the other side, 0 s ago"]
 
     trio.run(main)
 
