@@ -160,7 +160,7 @@ class Caller:
         """Sends the call if its node is connected and has room."""
         node = call.node
         if node is None:
-            node = call.node = self._router.choose(call.homes, call.tried, now_s)
+            node = call.node = self._router.choose(call.bucket, call.key, call.homes, call.tried, now_s)
         connection = node.connection
         if connection is None or not connection.has_room():
             return False
@@ -195,7 +195,9 @@ class Caller:
         if isinstance(reply, DynamoError):
             error, by_node = reply, False
         else:
-            if reply.flags & STALE_PLACEMENT or reply.status in (Status.STALE_PLACEMENT, Status.NOT_READY):
+            if reply.status in (Status.STALE_PLACEMENT, Status.NOT_READY) or (
+                reply.flags & STALE_PLACEMENT and call.node in call.homes  # a fallback says so of every key that it is asked for
+            ):
                 self._router.refresh_soon()
             if outcome_of(reply.status) is Outcome.OK:
                 if self._accepted(call, reply):

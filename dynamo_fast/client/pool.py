@@ -20,6 +20,7 @@ from dynamo_fast.wire.status import MessageType, Status
 EWMA_SHARE = 0.1  # weight of the newest answer in a node's latency
 LATENCY_FIRST_S = 0.001  # believed of a node that has not answered yet
 LATENCY_FLOOR_S = 0.00005  # added to every latency, so that queues count even when answers take no time
+UNLIKELY = 1000.0  # cost of a node that could lately not be dialled
 LATENCY_FADE = 0.97  # applied each sweep in which a node answered nothing, so that one once slow is tried again
 
 
@@ -51,11 +52,12 @@ class Node:
         self.answered = False
 
     def cost(self, now_s: float) -> float:
-        """How long a request sent now may take, roughly, in seconds: latency times the queue; much more for nodes not connected."""
+        """How long a request sent now may take, roughly, in seconds: latency times the queue; much more for nodes not connected, and
+        UNLIKELY for those that rest after a dialling that failed, or are being dialled again since."""
         connection = self.connection
         if connection is not None:
             return (self.latency_s + LATENCY_FLOOR_S) * (1 + len(connection.in_flight))
-        return 1000.0 if now_s < self.rest_until_s else 10.0
+        return UNLIKELY if now_s < self.rest_until_s or (self.dialling and self.failure is not None) else 10.0
 
     def dial_soon(self) -> None:
         """Starts to dial unless connected, dialling, or resting."""

@@ -2,7 +2,8 @@
 
 The placement is learnt from any node that answers, asked for again every `refresh_s` seconds, and at once when a reply says that it is
 stale. Among the homes of a key the cheapest by latency times requests in flight is taken, so a slow home is avoided and equal ones
-share the load. Without a placement (behind a load balancer) the seeds themselves are the candidates, and nodes forward.
+share the load. When no home is left to try, the fallbacks are asked in the partition's order: a node that is no home forwards, or
+coordinates itself when it reaches none either. Without a placement (behind a load balancer) the seeds are all there is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import trio
 
 from dynamo_fast.client.connection import Answers
 from dynamo_fast.client.errors import DynamoError, NotApplied, Unknown, Unreachable, error_of
-from dynamo_fast.client.pool import Node, Pool
+from dynamo_fast.client.pool import UNLIKELY, Node, Pool
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.wire.control_messages import (
     ControlMessageError,
@@ -55,14 +56,23 @@ class Router:
         """The homes of one partition of the placement."""
         return self._homes[partition]
 
-    def choose(self, homes: Iterable[Node], tried: Container[Node], now_s: float) -> Node:
-        """The cheapest untried home; if there is none, the cheapest untried node at all; else the cheapest home again."""
+    def choose(self, bucket: bytes, key: bytes, homes: Sequence[Node], tried: Container[Node], now_s: float) -> Node:
+        """The cheapest untried home; if there is none that may be reached, the first such node after the homes in the key's order; else an
+        untried home after all, and in the end the cheapest home again."""
         return (
-            self._cheapest(homes, tried, now_s)
-            or self._cheapest(self._receivers(), tried, now_s)
+            self._cheapest(homes, tried, now_s, UNLIKELY)
+            or self._fallback(bucket, key, tried, now_s)
+            or self._cheapest(homes, tried, now_s)
             or self._cheapest(homes, (), now_s)
             or self._seeds[0]
         )
+
+    def _fallback(self, bucket: bytes, key: bytes, tried: Container[Node], now_s: float) -> Node | None:
+        """The first untried node of the key's order that may be reached. Homes are in it, since a newer placement may have others."""
+        if self._ring is None or not self._aware:
+            return None
+        order = (self._members[index] for index in self._ring.order_of(self._ring.partition(key, bucket)))
+        return next((node for node in order if node not in tried and node.cost(now_s) < UNLIKELY), None)
 
     @property
     def alternatives(self) -> bool:
@@ -70,8 +80,8 @@ class Router:
         return len(self._receivers()) > 1
 
     @staticmethod
-    def _cheapest(nodes: Iterable[Node], tried: Container[Node], now_s: float) -> Node | None:
-        best, best_cost = None, float("inf")
+    def _cheapest(nodes: Iterable[Node], tried: Container[Node], now_s: float, cost_max: float = float("inf")) -> Node | None:
+        best, best_cost = None, cost_max
         for node in nodes:
             if not tried or node not in tried:
                 cost = node.cost(now_s)

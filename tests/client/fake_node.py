@@ -97,6 +97,7 @@ class FakeNode:
         self.state: Literal["waiting", "starting", "ready"] = "ready"
         self.away = False
         self.silent = False
+        self.unheard = False  # nothing comes back from its address: a dialling never ends
         self.fragment_bytes = 0  # answers are cut into pieces of so many bytes; 0: not at all
         self.cluster_id: bytes | None = CLUSTER_ID
         self.version = 1
@@ -234,6 +235,10 @@ class FakeCluster:
         """Every request of that type which reached a node, node by node."""
         return [frame for node in self.nodes for frame in node.received if frame.type == kind]
 
+    def order(self, key: bytes, bucket: bytes = b"") -> list[FakeNode]:
+        """The homes of a key and then its fallbacks."""
+        return [self.nodes[index] for index in self.ring.order_of(self.ring.partition(key, bucket))]
+
     def homes(self, key: bytes, bucket: bytes = b"") -> list[FakeNode]:
         return [self.nodes[index] for index in self.ring.preference_list(key, bucket)]
 
@@ -253,6 +258,8 @@ class FakeCluster:
     async def dial(self, host: str, port: int) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         node = next((node for node in self.nodes if node.address == f"{host}:{port}"), None)
+        if node is not None and node.unheard:
+            await trio.sleep_forever()
         if node is None or node.away:
             raise ConnectionRefusedError(f"nobody at {host}:{port}")
         client, server = trio.testing.memory_stream_pair()
