@@ -19,6 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from dynamo_fast.core.digest import md5
 from dynamo_fast.core.placement import Member, first_placement
 from dynamo_fast.core.ring import BasicRing, Ring
+from dynamo_fast.core.succession import next_placement
 
 PARTITIONS = 1024
 REPLICAS = 3
@@ -56,6 +57,14 @@ def test_basic_ring_walk(benchmark: BenchmarkFixture) -> None:
 def test_first_placement(benchmark: BenchmarkFixture, nodes: int, partitions: int) -> None:
     placement = benchmark.pedantic(first_placement, (members(nodes, zones=3), partitions, REPLICAS), rounds=5, warmup_rounds=1)
     assert placement.partitions == partitions
+
+
+@pytest.mark.parametrize(("nodes", "partitions"), [(10, 1024), (200, 4096)])
+def test_next_placement(benchmark: BenchmarkFixture, nodes: int, partitions: int) -> None:
+    before, after = members(nodes, zones=3), members(nodes + 1, zones=3)
+    parent = first_placement(before, partitions, REPLICAS)
+    placement = benchmark.pedantic(next_placement, (parent, before, after, REPLICAS), rounds=5, warmup_rounds=1)
+    assert len(placement.node_ids) == nodes + 1
 
 
 def seconds(call: Callable[..., object], items: Sequence[object]) -> float:

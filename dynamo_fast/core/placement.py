@@ -5,24 +5,28 @@ the members, in integers, so that every node computes the same one whatever orde
 never changes, and its name goes with every request between replicas.
 """
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dynamo_fast.core.digest import md5
+from dynamo_fast.core.lineage import NO_PARENT, PlacementRecord
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.core.spread import Spread
 
-# Changes whenever the same members would be given another table.
-ALGORITHM = 1
+# Changes whenever the same members, or the same parent and changes, would be given another table.
+ALGORITHM = 2
 NODE_ID_BYTES = 16
-NO_PARENT = bytes(16)
 PARTITIONS_MAX = 65536
 REPLICAS_MAX = 16
 MEMBERS_MAX = 1024
-# Entries of a table, partitions times nodes: 8 MiB when sent, up to ten seconds to compute.
+# Entries of a table, partitions times nodes: 8 MiB when sent, some seconds to compute.
 ENTRIES_MAX = 1 << 22
 WEIGHT_MAX = 65536
+
+Table = tuple[tuple[int, ...], ...]
 
 
 class PlacementError(ValueError):
@@ -43,13 +47,27 @@ class Member:
 class Placement:
     """A table and what it is known by. Rows hold indices into `node_ids`, which is sorted."""
 
-    number: int  # from 1; a child has its parent's and one more
-    parent_digest: bytes  # NO_PARENT for the first
-    algorithm: int
+    record: PlacementRecord
     replicas: int  # homes of every partition: the first entries of a row
     node_ids: tuple[bytes, ...]
-    table: tuple[tuple[int, ...], ...]
-    digest: bytes  # MD5 of `canonical_bytes`
+    table: Table
+
+    @property
+    def number(self) -> int:
+        return self.record.number
+
+    @property
+    def parent_digest(self) -> bytes:
+        return self.record.parent_digest
+
+    @property
+    def algorithm(self) -> int:
+        return self.record.algorithm
+
+    @property
+    def digest(self) -> bytes:
+        """What it is told from all others by: MD5 of the table, and of where it comes from for all but the first."""
+        return self.record.digest
 
     @property
     def partitions(self) -> int:
@@ -68,11 +86,26 @@ class Placement:
         """Every row, one after another, as little-endian u16: what peers and clients are sent."""
         return packed(self.table)
 
+    def loads(self) -> dict[bytes, int]:
+        """Of how many partitions each node is a home."""
+        held = [0] * len(self.node_ids)
+        for row in self.table:
+            for node in row[: self.replicas]:
+                held[node] += 1
+        return dict(zip(self.node_ids, held, strict=True))
+
     @staticmethod
-    def from_table(
-        number: int, parent_digest: bytes, algorithm: int, replicas: int, node_ids: Sequence[bytes], table_bytes: bytes
-    ) -> "Placement":
-        """The placement that another node sent. Raises PlacementError when these cannot be its parts."""
+    def made(
+        number: int, parent_digest: bytes, changes: Iterable[bytes], replicas: int, node_ids: Sequence[bytes], table: Table
+    ) -> Placement:
+        """A placement that this version has computed."""
+        table_digest = md5(canonical_bytes(ALGORITHM, replicas, node_ids, packed(table)))
+        record = PlacementRecord(number, parent_digest, tuple(sorted(changes)), ALGORITHM, table_digest)
+        return Placement(record, replicas, tuple(node_ids), table)
+
+    @staticmethod
+    def from_table(record: PlacementRecord, replicas: int, node_ids: Sequence[bytes], table_bytes: bytes) -> Placement:
+        """The placement that another node sent. Raises PlacementError when these cannot be its parts, or are not what its record says."""
         ids = tuple(node_ids)
         if not ids or any(len(node_id) != NODE_ID_BYTES for node_id in ids) or list(ids) != sorted(set(ids)):
             raise PlacementError(f"a placement names its nodes by {NODE_ID_BYTES} bytes each, sorted, every one once")
@@ -86,8 +119,9 @@ class Placement:
         for partition, row in enumerate(table):
             if sorted(row) != list(range(len(ids))):
                 raise PlacementError(f"partition {partition} does not list every node once")
-        digest = md5(canonical_bytes(algorithm, replicas, ids, table_bytes))
-        return Placement(number, parent_digest, algorithm, replicas, ids, table, digest)
+        if md5(canonical_bytes(record.algorithm, replicas, ids, table_bytes)) != record.table_digest:
+            raise PlacementError(f"placement {record.number} came with a table of another digest than its record's")
+        return Placement(record, replicas, ids, table)
 
 
 def packed(table: Sequence[Sequence[int]]) -> bytes:
@@ -96,7 +130,7 @@ def packed(table: Sequence[Sequence[int]]) -> bytes:
 
 
 def canonical_bytes(algorithm: int, replicas: int, node_ids: Sequence[bytes], table_bytes: bytes) -> bytes:
-    """What a placement's digest is taken of: u16 algorithm, u16 replicas, u32 nodes, the sorted node ids, the table."""
+    """What a table's digest is taken of: u16 algorithm, u16 replicas, u32 nodes, the sorted node ids, the table."""
     return struct.pack("<HHI", algorithm, replicas, len(node_ids)) + b"".join(node_ids) + table_bytes
 
 
@@ -138,6 +172,17 @@ def check_members(members: Sequence[Member], partitions: int, replicas: int) -> 
         )
 
 
+def spread_of(ordered: Sequence[Member], replicas: int, seed: bytes) -> Spread:
+    """Members, in the order of their ids, as core/spread.py wants them."""
+    return Spread(
+        [member.host for member in ordered],
+        [member.zone for member in ordered],
+        [member.weight for member in ordered],
+        min(replicas, len(ordered)),
+        seed=int.from_bytes(md5(seed)[:8], "little"),
+    )
+
+
 def first_placement(members: Sequence[Member], partitions: int, replicas: int) -> Placement:
     """The placement a cluster is born with.
 
@@ -148,13 +193,5 @@ def first_placement(members: Sequence[Member], partitions: int, replicas: int) -
     check_members(members, partitions, replicas)
     ordered = sorted(members, key=lambda member: member.node_id)
     node_ids = tuple(member.node_id for member in ordered)
-    spread = Spread(
-        [member.host for member in ordered],
-        [member.zone for member in ordered],
-        [member.weight for member in ordered],
-        min(replicas, len(ordered)),
-        seed=int.from_bytes(md5(b"".join(node_ids))[:8], "little"),
-    )
-    table = spread.table(partitions)
-    digest = md5(canonical_bytes(ALGORITHM, spread.replicas, node_ids, packed(table)))
-    return Placement(1, NO_PARENT, ALGORITHM, spread.replicas, node_ids, table, digest)
+    spread = spread_of(ordered, replicas, seed=b"".join(node_ids))
+    return Placement.made(1, NO_PARENT, (), spread.replicas, node_ids, spread.table(partitions))

@@ -8,6 +8,7 @@ the cluster. A node that dies then leaves a little work to everyone instead of a
 from collections.abc import Sequence
 from itertools import islice
 
+from dynamo_fast.core.dice import Dice
 from dynamo_fast.core.quota import quotas
 
 # Fallbacks whose load is evened out one by one; those further down are needed only when so many nodes are dead at once.
@@ -19,25 +20,6 @@ SHUFFLES = 64
 # Attempted exchanges of two replicas between partitions, for each replica there is.
 EXCHANGES_PER_REPLICA = 6
 COST_BITS = 20
-
-
-class Dice:
-    """Pseudo-random numbers that are the same everywhere: Knuth's linear congruential generator of 64 bits."""
-
-    def __init__(self, seed: int) -> None:
-        self.state = seed & 0xFFFFFFFFFFFFFFFF
-
-    def below(self, bound: int) -> int:
-        self.state = (self.state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
-        return (self.state >> 32) * bound >> 32
-
-    def shuffled(self, items: Sequence[int]) -> list[int]:
-        """A new list of the items in a random order (Fisher and Yates)."""
-        result = list(items)
-        for last in range(len(result) - 1, 0, -1):
-            other = self.below(last + 1)
-            result[last], result[other] = result[other], result[last]
-        return result
 
 
 class Spread:
@@ -73,16 +55,26 @@ class Spread:
         them, beginning with the p-th. Whatever stands together in the line, and is at most `partitions` long, is hit once
         at most, whatever is longer once at least: that is all that distinct hosts and zones ask for.
         """
+        shares = self.quotas(partitions, [0] * len(self.nodes))
+        line = [node for zone in self.cluster() for host in zone for node in host for _ in range(shares[node])]
+        return [line[partition::partitions] for partition in range(partitions)]
+
+    def cluster(self) -> list[list[list[int]]]:
+        """The nodes of each host of each zone, all three in order."""
         tree: dict[str, dict[str, list[int]]] = {}
         for node in self.nodes:
             tree.setdefault(self.zones[node], {}).setdefault(self.hosts[node], []).append(node)
-        cluster = [[hosts[host] for host in sorted(hosts)] for _, hosts in sorted(tree.items())]
-        weights = [[[self.weights[node] for node in host] for host in zone] for zone in cluster]
-        in_line = [node for zone in cluster for host in zone for node in host]
-        line: list[int] = []
-        for node, quota in zip(in_line, quotas(weights, partitions, self.replicas), strict=True):
-            line += [node] * quota
-        return [line[partition::partitions] for partition in range(partitions)]
+        return [[hosts[host] for host in sorted(hosts)] for _, hosts in sorted(tree.items())]
+
+    def quotas(self, partitions: int, held: Sequence[int]) -> list[int]:
+        """How many partitions each node is to hold, near to what it holds now where there is a choice."""
+        cluster = self.cluster()
+        nodes = [[[(self.weights[node], held[node]) for node in host] for host in zone] for zone in cluster]
+        poured = quotas(nodes, partitions, self.replicas)
+        shares = [0] * len(self.nodes)
+        for node, share in zip([node for zone in cluster for host in zone for node in host], poured, strict=True):
+            shares[node] = share
+        return shares
 
     def exchange(self, rows: list[list[int]]) -> None:
         """Lets pairs of partitions exchange a home, at random, where both stay as spread as they were.

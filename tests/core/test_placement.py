@@ -1,5 +1,6 @@
 """Placement against the model of a good one: spread over hosts and zones, fair by weight, the same on every node."""
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_fast.core.digest import md5
-from dynamo_fast.core.placement import NO_PARENT, Member, Placement, PlacementError, canonical_bytes, first_placement
+from dynamo_fast.core.lineage import NO_PARENT
+from dynamo_fast.core.placement import Member, Placement, PlacementError, canonical_bytes, first_placement
 from tests.models import placement as model
+from tests.models.succession import fullest, is_fair, least_fullest
 
 
 def nodes(count: int, hosts: int | None = None, zones: int = 1, seed: int = 1) -> list[Member]:
@@ -56,12 +59,34 @@ def test_homes_are_spread_and_shared_out_by_weight(cluster: tuple[list[Member], 
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(10, 30), min_size=8, max_size=20))
-def test_loads_are_the_shares_rounded_when_nothing_stands_in_the_way(weights: list[int]) -> None:
+@given(st.lists(st.integers(1, 30), min_size=3, max_size=20))
+def test_no_node_holds_less_than_the_whole_part_of_its_share_when_nothing_stands_in_the_way(weights: list[int]) -> None:
     members = [replace(member, weight=weight) for member, weight in zip(nodes(len(weights)), weights, strict=True)]
-    placement = first_placement(members, 256, 3)
-    for member, held in zip(in_order(members), model.loads(placement.table, 3, len(members)), strict=True):
-        assert abs(held - Fraction(256 * 3 * member.weight, sum(weights))) < 1
+    load = model.loads(first_placement(members, 256, 3).table, 3, len(members))
+    if max(weights) * 3 <= sum(weights):
+        for member, held in zip(in_order(members), load, strict=True):
+            assert held >= 256 * 3 * member.weight // sum(weights)
+
+
+@settings(max_examples=40)
+@given(clusters())
+def test_no_table_has_a_less_full_fullest_node(cluster: tuple[list[Member], int, int]) -> None:
+    members, _, replicas = cluster
+    members, replicas = members[:4], min(replicas, len(members[:4]))
+    load = model.loads(first_placement(members, 4, replicas).table, replicas, len(members))
+    assert is_fair(in_order(members), load, 4, replicas)
+    assert fullest(in_order(members), load) == least_fullest(in_order(members), 4, replicas)
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 2, 3, 4), (7, 11, 13)])
+def test_the_fullest_node_is_as_empty_as_whole_partitions_allow_at_every_size(weights: tuple[int, ...]) -> None:
+    for count, partitions in ((3, 256), (4, 1024), (7, 256), (20, 4096), (50, 256), (111, 1024), (200, 256), (200, 4096)):
+        members = [replace(member, weight=weights[i % len(weights)]) for i, member in enumerate(nodes(count, seed=count))]
+        load = model.loads(first_placement(members, partitions, 3).table, 3, count)
+        level = fullest(in_order(members), load)
+        # Were the fullest to hold any less, there would not be room for everything.
+        room = sum(min(math.ceil(level * member.weight) - 1, partitions) for member in members)
+        assert room < partitions * 3
 
 
 def test_the_fullest_node_is_within_one_percent_of_what_whole_partitions_allow() -> None:
@@ -105,8 +130,9 @@ def test_first_homes_are_shared_out_too() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("replicas", [2, 3, 5])
-def test_a_dead_node_leaves_a_little_to_everyone(seed: int, replicas: int) -> None:
-    table = first_placement(nodes(10, seed=seed), 1024, replicas).table
+@pytest.mark.parametrize("partitions", [256, 1024])
+def test_a_dead_node_leaves_a_little_to_everyone(seed: int, replicas: int, partitions: int) -> None:
+    table = first_placement(nodes(10, seed=seed), partitions, replicas).table
     for dead in range(10):
         extra = model.extra_load(table, replicas, {dead})
         mean = Fraction(sum(extra.values()), 9)
@@ -148,15 +174,17 @@ def test_the_first_fallback_is_on_a_new_host_and_in_a_new_zone_while_there_are_a
 def test_a_placement_is_the_same_for_ever() -> None:
     # Nodes of different releases must agree on it; another table is another algorithm.
     placement = first_placement([Member(md5(b"%d" % i), f"h{i}", f"z{i % 2}", 1 + i % 3) for i in range(7)], 64, 3)
-    assert placement.digest.hex() == "0b89fe79601ca45c663ff451d16f614e"
-    assert placement.algorithm == 1
+    assert placement.digest.hex() == "dc634ecba7e05cba86fc33932aeb5519"
+    assert placement.algorithm == 2
 
 
 def test_name_and_digest() -> None:
     placement = first_placement(nodes(4), 16, 3)
     assert placement.number == 1
     assert placement.parent_digest == NO_PARENT
-    assert placement.digest == md5(canonical_bytes(1, 3, placement.node_ids, placement.table_bytes()))
+    assert placement.record.changes == ()
+    assert placement.digest == placement.record.table_digest
+    assert placement.digest == md5(canonical_bytes(2, 3, placement.node_ids, placement.table_bytes()))
     assert placement.name.to_bytes(8, "little") == placement.digest[:4] + b"\1\0\0\0"
 
 
@@ -169,7 +197,7 @@ def test_the_ring_of_a_placement() -> None:
 
 def test_a_placement_survives_being_sent() -> None:
     placement = first_placement(nodes(5), 16, 3)
-    sent = Placement.from_table(1, NO_PARENT, 1, 3, placement.node_ids, placement.table_bytes())
+    sent = Placement.from_table(placement.record, 3, placement.node_ids, placement.table_bytes())
     assert sent == placement
 
 
@@ -179,7 +207,7 @@ def test_wrong_parts_are_refused() -> None:
 
     def refused(reason: str, replicas: int = 3, ids: tuple[bytes, ...] = ids, table: bytes = table) -> None:
         with pytest.raises(PlacementError, match=reason):
-            Placement.from_table(1, NO_PARENT, 1, replicas, ids, table)
+            Placement.from_table(placement.record, replicas, ids, table)
 
     refused("sorted", ids=ids[::-1])
     refused("sorted", ids=(*ids[:4], ids[3]))
@@ -191,6 +219,8 @@ def test_wrong_parts_are_refused() -> None:
     refused("6 distinct homes", replicas=6)
     refused("replicas must be from 1", replicas=0)
     refused("partition 15 does not list", table=table[:-2] + table[-4:-2])
+    refused("another digest than its record's", table=table[10:] + table[:10])
+    refused("another digest than its record's", replicas=2)
 
 
 @pytest.mark.parametrize(
