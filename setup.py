@@ -49,6 +49,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "node.get": [],
     "node.coordinator": [],
     "node.data_plane": [],
+    "testing.dots": [],
     "testing.faulty_engine": [],
     "load.draw": [],
     "load.dynamo": [],

@@ -355,6 +355,11 @@ cdef class DataPlane(PassHandler):
         """Is anything under way whose deadline could pass with no frame coming in?"""
         return self.coordinator.desk.requests.active > 0
 
+    @property
+    def needs_ticks(self):
+        """Python's `needs_time`, for the simulator."""
+        return self.needs_time()
+
     def start_pass(self, int64_t now_us, int64_t wall_ms):
         """Python's `begin_pass`, for the simulator and for tests."""
         self.begin_pass(now_us, wall_ms)

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from dynamo_fast.storage.engine cimport Engine
+from dynamo_fast.testing.dots cimport DotRegistry
 
 
 cdef class FaultyEngine(Engine):
@@ -12,9 +13,14 @@ cdef class FaultyEngine(Engine):
     cdef public bint behind         # room is soft: slow down
     cdef public bint hold_syncs     # a sync that is asked for is not done until `finish_syncs`
     cdef public bint syncs_fail     # from now on an fdatasync fails, and nothing more becomes durable
+    cdef public object on_sync      # called instead of doing a sync at once; whoever it is calls `finish_syncs`; None: nobody
     cdef readonly uint64_t writes   # log writes that have worked
+    cdef readonly uint64_t written_to   # log position up to which log writes have worked
+    cdef DotRegistry dots           # is shown every record that is stored; None: nobody
     cdef set damaged                # store keys whose records cannot be read
     cdef str refusal
+    cdef bint syncing               # on_sync has been called and finish_syncs not yet
     cdef bint unwritten             # this pass has stored something
     cdef uint64_t written           # as if there were a log: what was stored
     cdef uint64_t synced
+    cdef object journal             # deque of (end position, store key, record replaced or None) since `synced`; None: not kept

@@ -2,7 +2,12 @@
 that cannot be read.
 
 It errs as the engine with a disk does: after a failed log write what was stored stays visible, and writes are refused until `heal`.
+
+With a journal it also knows what a disk would hold: every store has a log position, a log write makes positions survive the process, a
+sync makes them survive a loss of power, and `surviving(position)` is the content as of that position: all stores before it, none after.
 """
+
+from collections import deque
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -12,25 +17,79 @@ from dynamo_fast.storage.engine cimport FIND_ROT, ROOM_NONE, ROOM_SOFT
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView
 
 from dynamo_fast.storage.engine import ReadOnlyError
+from dynamo_fast.storage.memory_engine import MemoryEngine
 
 
 @cython.final
 cdef class FaultyEngine(Engine):
-    """`FaultyEngine(inner)`: `inner` keeps the records, and should be a MemoryEngine."""
+    """`FaultyEngine(inner)`: `inner` keeps the records, and should be a MemoryEngine.
 
-    def __cinit__(self, Engine inner not None):
+    With `journal`, `surviving` can be asked; `dots` is shown every record that is stored.
+    """
+
+    def __cinit__(self, Engine inner not None, *, bint journal=False, DotRegistry dots=None):
         self.inner = inner
         self.forest = inner.forest
         self.damaged = set()
+        self.journal = deque() if journal else None
+        self.dots = dots
 
     def heal(self) -> None:
         """The disk takes writes again, and has those that it had refused."""
         self.failure = self.refusal = None
         self.unwritten = False
+        self.written_to = self.written
 
-    def finish_syncs(self) -> None:
-        """All that was written is on disk."""
-        self.synced = self.written
+    def finish_syncs(self, position: int | None = None) -> None:
+        """All that was written is on disk; or all before that log position."""
+        self.synced = max(self.synced, self.written if position is None else position)
+        self.syncing = False
+        while self.journal and self.journal[0][0] <= self.synced:
+            self.journal.popleft()
+
+    def fail_sync(self, str reason not None) -> None:
+        """The sync under way has failed: writes are refused for as long as this process lives."""
+        self.refusal = reason
+        self.syncs_fail = True
+
+    def surviving(self, position: int) -> dict[bytes, bytes]:
+        """The records by store key as of a log position, which is not before `durable`."""
+        records = dict(self.inner.scan(bytes(STORE_KEY_BYTES), b"\xff" * STORE_KEY_BYTES, 1 << 40))
+        for end, store_key, replaced in reversed(self.journal):
+            if end <= position:
+                break
+            if replaced is None:
+                records.pop(store_key, None)
+            else:
+                records[store_key] = replaced
+        return records
+
+    def reopen(self, position: int) -> None:
+        """Another process opens what there was up to a log position, which is not before `durable`; nothing refuses any more but `failure`."""
+        if position < self.written:
+            self.put_back(self.surviving(position))
+            self.journal = deque(entry for entry in self.journal if entry[0] <= position)
+            self.written = self.written_to = position
+        self.refusal = self.on_sync = None
+        self.syncs_fail = self.syncing = self.unwritten = False
+
+    def put_back(self, records: dict[bytes, bytes]) -> None:
+        """The disk holds these records and no others."""
+        self.inner = MemoryEngine(partitions=self.inner.forest.partitions)
+        self.forest = self.inner.forest
+        for store_key, record in sorted(records.items()):
+            self.inner.put(store_key, record)
+
+    def replace_disk(self, records: dict[bytes, bytes]) -> None:
+        """Another disk is in its place, that holds these records."""
+        self.put_back(records)
+        self.damaged.clear()
+        self.journal.clear()
+        self.synced = self.written_to = self.written
+
+    def positions(self) -> list[int]:
+        """The log positions after `durable` at which a record ends, ascending."""
+        return [end for end, _, _ in self.journal]
 
     def damage(self, bytes store_key not None) -> None:
         """The record under that store key cannot be read until another one is stored there, or it is removed."""
@@ -42,21 +101,31 @@ cdef class FaultyEngine(Engine):
         return self.inner.find(store_key, view)
 
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1:
+        cdef bytes key = PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES)
         if self.refusal is not None:
             raise ReadOnlyError(self.refusal)
+        replaced = self.inner.get(key) if self.journal is not None else None
         self.inner.store(store_key, record, n, old_hash)
-        self.damaged.discard(PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES))
+        self.damaged.discard(key)
         self.unwritten = True
         self.written += n
+        if self.journal is not None:
+            self.journal.append((self.written, key, replaced))
+        if self.dots is not None:
+            self.dots.note(key, record, n)
         return 0
 
     cdef int remove(self, const uint8_t *store_key, uint64_t old_hash) except -1:
+        cdef bytes key = PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES)
         if self.refusal is not None:
             raise ReadOnlyError(self.refusal)
+        replaced = self.inner.get(key) if self.journal is not None else None
         self.inner.remove(store_key, old_hash)
-        self.damaged.discard(PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES))
+        self.damaged.discard(key)
         self.unwritten = True
         self.written += STORE_KEY_BYTES
+        if self.journal is not None:
+            self.journal.append((self.written, key, replaced))
         return 0
 
     cdef int end_pass(self) except -1:
@@ -67,6 +136,7 @@ cdef class FaultyEngine(Engine):
             raise ReadOnlyError(self.refusal)
         self.unwritten = False
         self.writes += 1
+        self.written_to = self.written
         return self.inner.end_pass()
 
     cdef uint64_t log_position(self) noexcept:
@@ -78,8 +148,13 @@ cdef class FaultyEngine(Engine):
     cdef int request_sync(self) except -1:
         if self.syncs_fail:
             self.refusal = "an fdatasync failed"
-        elif not self.hold_syncs:
-            self.synced = self.written
+        if self.hold_syncs or self.syncing or self.refusal is not None:
+            return 0
+        if self.on_sync is None:
+            self.finish_syncs()
+        else:
+            self.syncing = True
+            self.on_sync()
         return 0
 
     cdef int room(self) noexcept:

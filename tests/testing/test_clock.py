@@ -1,0 +1,83 @@
+"""Virtual time: the agenda and trio's timers happen in one order, nothing sleeps, and nothing hangs."""
+
+import math
+
+import pytest
+import trio
+
+from dynamo_fast.testing.clock import Clock, Stuck
+from dynamo_fast.testing.cluster import only
+from dynamo_fast.testing.private import deterministic
+
+
+def run(main, clock: Clock) -> None:
+    """Under that clock, with its failures raised."""
+
+    async def watched() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.wait_failure)
+            await main()
+            nursery.cancel_scope.cancel()
+
+    with deterministic(1):
+        try:
+            trio.run(watched, clock=clock)
+        except BaseExceptionGroup as group:
+            raise only(group) from None
+
+
+def test_agenda_and_timers_are_one_order() -> None:
+    clock, happened = Clock(), []
+
+    async def main() -> None:
+        for when_s in (5, 1, 3, 3):
+            clock.at(when_s, lambda: happened.append(clock.now))
+        for when_s in (2, 4):
+            await trio.sleep_until(when_s)
+            happened.append(-clock.now)
+        await trio.sleep_until(1e6)
+
+    run(main, clock)
+    assert happened == [1, -2, 3, 3, -4, 5]
+    assert clock.now == 1e6
+
+
+def test_a_call_of_the_agenda_comes_back() -> None:
+    clock = Clock()
+
+    async def main() -> None:
+        assert await clock.moment(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            await clock.moment(lambda: 1 / 0)
+
+    run(main, clock)
+
+
+def test_what_the_agenda_raises_ends_the_run() -> None:
+    clock = Clock()
+
+    async def main() -> None:
+        clock.after(1, lambda: [].pop())
+        await trio.sleep(2)
+
+    with pytest.raises(IndexError):
+        run(main, clock)
+
+
+def test_a_deadlock_is_an_error() -> None:
+    with pytest.raises(Stuck, match="nothing is left"):
+        run(trio.sleep_forever, Clock())
+
+
+def test_a_moment_without_an_end_is_an_error() -> None:
+    clock = Clock(events_max=1000)
+
+    def again() -> None:
+        clock.at(0, again)
+
+    async def main() -> None:
+        again()
+        await trio.sleep(math.inf)
+
+    with pytest.raises(Stuck, match="no end"):
+        run(main, clock)
