@@ -17,6 +17,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "core.ring": ["ring"],
     # Pure functions without globals: a second copy of the clock's costs a page and saves a call across modules per merge.
     "core.siblings": ["siblings", "put", "vector_clock"],
+    "core.suspicion": [],
     "core.vector_clock": ["vector_clock"],
     "wire.buffer": [],
     "wire.connection": [],
@@ -35,6 +36,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "storage.checkpoint": [],
     "net.reactor": [],
     "net.socket_table": [],
+    "node.failure_detector": [],
     "node.view": [],
     "node.policy": [],
     "node.requests": [],
@@ -44,6 +46,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "node.key_scan": [],
     "node.logged_puts": [],
     "node.desk": [],
+    "node.sloppy_quorum": [],
     "node.read_repair": [],
     "node.put": [],
     "node.get": [],

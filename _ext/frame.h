@@ -21,6 +21,7 @@ enum {
     FRAME_FORWARDED = 1,        /* a request that already came through another node: never forwarded again */
     FRAME_STALE_PLACEMENT = 2,  /* a reply: the sender asked a node that is no home of the key, and should refresh */
     FRAME_SAME = 4,             /* a READ_REPLY without a body: the object has the hash that the question named */
+    FRAME_UNSURE = 8,           /* a READ_REPLY of a home that may have lost data: no proof that there was nothing newer */
 };
 
 /* What frame_scan returns when the bytes cannot be the start of a good frame. The stream is lost: no later byte can be

@@ -25,7 +25,7 @@ from dynamo_fast.client.context import Session
 from dynamo_fast.client.errors import ConnectionLost, DynamoError, NotApplied
 from dynamo_fast.client.results import Resolve, Result
 from dynamo_fast.core.options import BucketSettings
-from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, BucketListReply, PlacementReply, RingInfoReply, StatusReply
+from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, BucketListReply, HintsReply, PlacementReply, RingInfoReply, StatusReply
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -169,6 +169,9 @@ class Cluster:
 
     def status(self, deadline_s: float | None = None) -> dict[str, StatusReply | DynamoError]:
         return self.loop.call(self.loop.db.cluster.status, deadline_s)
+
+    def hints(self, deadline_s: float | None = None) -> dict[str, HintsReply | DynamoError]:
+        return self.loop.call(self.loop.db.cluster.hints, deadline_s)
 
     def ring(self, deadline_s: float | None = None) -> RingInfoReply:
         return self.loop.call(self.loop.db.cluster.ring, deadline_s)

@@ -16,6 +16,8 @@ from dynamo_fast.wire.control_messages import (
     BucketListRequest,
     BucketSetReply,
     BucketSetRequest,
+    HintsReply,
+    HintsRequest,
     PlacementReply,
     Reply,
     Request,
@@ -44,14 +46,22 @@ class Cluster:
 
     async def status(self, deadline_s: float | None = None) -> dict[str, StatusReply | DynamoError]:
         """By address, each node's own account of itself, or why it gave none. Before there is a cluster: of the seeds."""
+        return await self._everyone(StatusRequest(), StatusReply, deadline_s)
+
+    async def hints(self, deadline_s: float | None = None) -> dict[str, HintsReply | DynamoError]:
+        """By address, what each node keeps for others who could not be reached, or why it did not say."""
+        return await self._everyone(HintsRequest(), HintsReply, deadline_s)
+
+    async def _everyone(self, request: Request, wanted: type[T], deadline_s: float | None) -> dict[str, T | DynamoError]:
+        """The answer of every node, by address, asked side by side."""
         try:
             addresses = [member.address for member in (await self.placement()).nodes]
         except NotReady:
             addresses = [node.address for node in self._router.members()]
-        found: dict[str, StatusReply | DynamoError] = {}
+        found: dict[str, T | DynamoError] = {}
 
         async def ask(address: str) -> None:
-            found[address] = await self._status_of(address, deadline_s)
+            found[address] = await self._one(address, request, wanted, deadline_s)
 
         async with trio.open_nursery() as nursery:
             for address in addresses:
@@ -90,12 +100,12 @@ class Cluster:
         except DynamoError:
             return True
 
-    async def _status_of(self, address: str, deadline_s: float | None) -> StatusReply | DynamoError:
+    async def _one(self, address: str, request: Request, wanted: type[T], deadline_s: float | None) -> T | DynamoError:
         node = next((node for node in self._router.members() if node.address == address), None)
         if node is None:
             return NotApplied(f"{address} is not among the nodes this client knows")
         try:
-            return _expect(StatusReply, await self._router.control(node, StatusRequest(), deadline_s))
+            return _expect(wanted, await self._router.control(node, request, deadline_s))
         except DynamoError as error:
             return error
 

@@ -16,5 +16,6 @@ cdef struct Quorum:
     uint8_t host[HOMES_MAX]  # host group of each home: equal numbers are one machine
 
 cdef void quorum_begin(Quorum *quorum, const uint16_t *hosts, uint8_t homes, uint8_t wanted, uint8_t wanted_durable) noexcept nogil
+cdef void quorum_group(Quorum *quorum, const uint16_t *hosts) noexcept nogil
 cdef bint quorum_reached(const Quorum *quorum) noexcept nogil
 cdef bint quorum_possible(const Quorum *quorum) noexcept nogil

@@ -36,13 +36,21 @@ cdef bint enough(const Quorum *quorum, unsigned int acked, unsigned int durable)
 
 
 cdef void quorum_begin(Quorum *quorum, const uint16_t *hosts, uint8_t homes, uint8_t wanted, uint8_t wanted_durable) noexcept nogil:
-    """Start counting for a partition whose homes sit on `hosts`; cost: homes squared, homes is 3 as a rule."""
-    cdef int i, j, groups = 0
+    """Start counting for a partition whose homes sit on `hosts`."""
     quorum.homes = homes
     quorum.wanted = min(wanted, homes)
     quorum.wanted_durable = min(wanted_durable, homes)
     quorum.acked = quorum.durable = quorum.failed = 0
-    for i in range(homes):
+    quorum_group(quorum, hosts)
+
+
+cdef void quorum_group(Quorum *quorum, const uint16_t *hosts) noexcept nogil:
+    """The copies sit on `hosts` now, one number per home: one of them may have a substitute. Cost: homes squared, 3 as a rule.
+
+    Only before the quorum is reached: a copy on another host may ask for one more host than there was before.
+    """
+    cdef int i, j, groups = 0
+    for i in range(quorum.homes):
         quorum.host[i] = groups
         for j in range(i):
             if hosts[j] == hosts[i]:

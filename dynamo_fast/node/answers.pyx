@@ -9,6 +9,7 @@ from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.context cimport context_bytes, context_seal
 from dynamo_fast.core.siblings cimport SIBLING_TOMBSTONE, SiblingView, object_clock, object_clock_count, object_next
 from dynamo_fast.node.replica cimport DAMAGED
+from dynamo_fast.node.requests cimport node_in
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_GET_REPLY,
     SIBLING_IS_TOMBSTONE,
@@ -45,21 +46,21 @@ cdef int refuse(Connection client, uint8_t reply_type, uint64_t request_id, uint
     return answer_bytes(client, reply_type, 0, status, request_id, <const uint8_t *><const char *>encoded, len(encoded))
 
 
-REASONS = {0: "is unreachable", STATUS_OVERLOAD: "is overloaded", STATUS_READ_ONLY: "takes no writes", DAMAGED: "has a damaged copy"}
+REASONS = {0: "is unreachable", STATUS_OVERLOAD: "is overloaded", STATUS_READ_ONLY: "takes no writes", DAMAGED: "has a damaged copy",
+           SILENT: "does not answer", UNSURE: "may have lost data and is being brought up to date"}
 
 
 cdef str shortfall(Request request, str missing):
     """Which homes did not answer in time or at all: `wanted 2, got 1: 10.0.0.2:7400 is unreachable, 10.0.0.3:7400 refused`."""
     cdef int slot
     cdef list parts = []
-    cdef const uint16_t *homes = request.view.ring.homes(request.partition)
     for slot in range(request.quorum.homes):
         if request.quorum.acked & (1u << slot):
             if request.quorum.wanted_durable and not request.quorum.durable & (1u << slot):
-                parts.append(f"{request.view.labels[homes[slot]]} has it in memory and not yet on disk")
+                parts.append(f"{request.view.labels[node_in(request, slot)]} has it in memory and not yet on disk")
             continue
         state = request.reasons[slot] if request.quorum.failed & (1u << slot) else None
-        parts.append(f"{request.view.labels[homes[slot]]} "
+        parts.append(f"{request.view.labels[node_in(request, slot)]} "
                      f"{missing if state is None else REASONS.get(state, f'refused with status {state}')}")
     got = bin(request.quorum.acked).count("1")
     durable = f", {request.quorum.wanted_durable} of them on disk" if request.quorum.wanted_durable else ""

@@ -59,6 +59,8 @@ class RequestsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     strict: Annotated[bool, what("count home replicas only")] = False
     deadline_ms: Annotated[int, number(1, 3_600_000, "milliseconds for a request that names no deadline")] = 1000
     deadline_ms_max: Annotated[int, number(1, 3_600_000, "longest deadline that a request may name, in milliseconds")] = 60_000
+    suspect_ms: Annotated[int, number(10, 60_000, "milliseconds for which a peer owes answers and says nothing until it is avoided")] = 300
+    silence_ms_max: Annotated[int, number(1000, 600_000, "milliseconds of such silence until its connection is closed")] = 10_000
     requests_in_flight_max: Annotated[int, number(1, 1 << 24, "requests coordinated at once; then overload")] = 65_536
     put_ids_max: Annotated[int, number(1, 1 << 26, "put ids remembered, so that a retry makes no version; then overload")] = 1 << 20
 
@@ -70,6 +72,8 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     frame_bytes_max: Annotated[int, number(64 * 1024, 256 * MIB, "bytes of one message's body")] = 16 * MIB
     connections_max: Annotated[int, number(16, 1 << 20, "connections open at once; more are closed at once")] = 20_000
     buffered_bytes_max: Annotated[int, number(16 * MIB, 1 << 40, "bytes unsent or not yet whole on all connections together")] = 512 * MIB
+    hint_age_max_s: Annotated[int, number(60, 1 << 30, "seconds after which a hint is handed to all homes instead of its owner")] = 259_200
+    hint_bytes_max: Annotated[int, number(0, 1 << 40, "bytes of hints kept for other nodes; beyond it no more are taken")] = 4096 * MIB
     outgoing_bytes_max: Annotated[int, number(64 * 1024, 1 << 30, "bytes unsent on a connection before it is not read from")] = 32 * MIB
 
 
@@ -222,6 +226,9 @@ def _check(config: Config) -> None:
     if 2 * config.storage.log_segment_bytes > config.storage.log_bytes_max:
         raise ConfigError(f"storage.log_segment_bytes = {config.storage.log_segment_bytes} is more than half of storage.log_bytes_max"
                           f" = {config.storage.log_bytes_max}")  # fmt: skip
+    if config.requests.suspect_ms >= config.requests.silence_ms_max:
+        raise ConfigError(f"requests.suspect_ms = {config.requests.suspect_ms} must be less than requests.silence_ms_max"
+                          f" = {config.requests.silence_ms_max}: a peer is avoided before it is given up")  # fmt: skip
     for name in ("listen", "advertise", "seeds", "bootstrap"):
         given = getattr(config.node, name)
         for address in given if isinstance(given, list) else [given] * bool(given or name == "listen"):

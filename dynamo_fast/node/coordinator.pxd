@@ -1,8 +1,9 @@
 """Coordination of puts and gets; see coordinator.pyx."""
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 
 from dynamo_fast.node.desk cimport Desk
+from dynamo_fast.node.failure_detector cimport FailureDetector
 from dynamo_fast.node.get cimport GetCoordinator
 from dynamo_fast.node.lookahead cimport Lookahead
 from dynamo_fast.node.put cimport PutCoordinator
@@ -19,3 +20,5 @@ cdef class Coordinator:
     cdef int expire(self) except -1
     cdef int pass_failed(self) except -1
     cdef int peer_lost(self, object node_id) except -1
+    cdef int peer_silent(self, object node_id) except -1
+    cdef int fail_over(self, object node_id, uint16_t reason, bint hopeless) except -1

@@ -7,21 +7,21 @@ cannot be reached any more and the client is told so, or its deadline passes her
 from dynamo_fast.core.options import BUCKET_SAYS_NOTHING
 
 from dynamo_fast.core.quorum cimport quorum_reached
-from dynamo_fast.node.answers cimport refuse, shortfall
+from dynamo_fast.node.answers cimport SILENT, refuse, shortfall
 from dynamo_fast.node.policy cimport Policy
-from dynamo_fast.node.requests cimport ForwardRequest, GetRequest, PutRequest, Request
+from dynamo_fast.node.requests cimport ForwardRequest, GetRequest, PutRequest, Request, node_in, slot_asked_of
 from dynamo_fast.wire.data_messages cimport STATUS_DEADLINE, STATUS_QUORUM_FAILED, STATUS_READ_ONLY
 
 
 cdef class Coordinator:
-    """Coordinator(replica, lookahead, cluster_id, limits, requests, cluster_defaults, salt, now_ms).
+    """Coordinator(replica, lookahead, detector, cluster_id, limits, requests, cluster_defaults, salt, now_ms).
 
     `limits` and `requests` are those sections of the configuration; `salt` is any random 64-bit number.
     """
 
-    def __cinit__(self, Replica replica not None, Lookahead lookahead not None, bytes cluster_id not None, limits, requests, cluster_defaults, uint64_t salt,
-                  int64_t now_ms):
-        self.desk = Desk(replica, lookahead, cluster_id, limits, requests, cluster_defaults, now_ms)
+    def __cinit__(self, Replica replica not None, Lookahead lookahead not None, FailureDetector detector not None,
+                  bytes cluster_id not None, limits, requests, cluster_defaults, uint64_t salt, int64_t now_ms):
+        self.desk = Desk(replica, lookahead, detector, cluster_id, limits, requests, cluster_defaults, now_ms)
         self.puts = PutCoordinator(self.desk, limits, requests, cluster_defaults, salt)
         self.gets = GetCoordinator(self.desk)
 
@@ -66,35 +66,43 @@ cdef class Coordinator:
         cdef int own
         for request in desk.requests.slots:
             if type(request) is PutRequest and request.started_us == desk.now_us:
-                own = 1 << request.view.slot_of(request.partition, request.view.own_index)
+                own = 1 << request.own_slot
                 request.quorum.acked &= ~own
                 request.quorum.failed |= own
-                request.reasons[request.view.slot_of(request.partition, request.view.own_index)] = STATUS_READ_ONLY
+                request.reasons[request.own_slot] = STATUS_READ_ONLY
         self.puts.awaiting_sync.clear()
+        desk.detector.forget_questions()
         return 0
 
     cdef int peer_lost(self, object node_id) except -1:
         """A peer's connection is gone: whatever waited for it will not come."""
+        return self.fail_over(node_id, 0, True)
+
+    cdef int peer_silent(self, object node_id) except -1:
+        """A peer is suspected: whatever waits for it may come late or never."""
+        return self.fail_over(node_id, SILENT, False)
+
+    cdef int fail_over(self, object node_id, uint16_t reason, bint hopeless) except -1:
+        """What waits for that node is asked of others where that helps."""
         cdef Request request
-        cdef int slot
+        cdef int index, slot
         for request in list(self.desk.requests.slots):
-            if request is None:
-                continue
+            if request is None or self.desk.requests.get(request.token) is not request:
+                continue  # settled while we were at it
+            index = request.view.index_of.get(node_id, -1)
             if type(request) is ForwardRequest:
-                if request.view.index_of.get(node_id, -1) == (<ForwardRequest>request).home:
+                if index == (<ForwardRequest>request).home:
                     refuse(request.client, request.reply_type, request.client_request_id, STATUS_QUORUM_FAILED,
-                           "the node this was forwarded to went away; whether it was done is unknown")
+                           f"the node this was forwarded to {'went away' if hopeless else 'does not answer'}; whether it was done is unknown")
                     self.desk.requests.release(request)
                 continue
-            slot = request.view.slot_of(request.partition, request.view.index_of.get(node_id, -1))
-            if slot < 0 or request.quorum.acked & (1u << slot):
+            slot = slot_asked_of(request, index)
+            if slot < 0 or node_in(request, slot) != index:
                 continue
-            request.quorum.failed |= 1u << slot
-            request.reasons[slot] = 0
             if type(request) is PutRequest:
-                self.puts.settle(<PutRequest>request)
+                self.puts.fail_over(<PutRequest>request, slot, reason, hopeless)
             else:
-                self.gets.settle(<GetRequest>request)
+                self.gets.fail_over(<GetRequest>request, slot, reason, hopeless)
         return 0
 
     cdef dict statistics(self):
@@ -102,7 +110,9 @@ cdef class Coordinator:
         cdef Desk desk = self.desk
         return {
             "puts": self.puts.applied, "gets": self.gets.started, "forwards": desk.forwards, "refused": desk.refused,
-            "failed": desk.failed, "expired": self.expired, "given_up": desk.given_up, "read_repairs": self.gets.repairs,
+            "failed": desk.failed, "substitutions": desk.substitutions, "expired": self.expired, "given_up": desk.given_up, "read_repairs": self.gets.repairs,
             "gets_with_siblings": self.gets.siblings_seen, "requests_in_flight": desk.requests.active - desk.requests.answered,
-            "put_ids": len(self.puts.put_ids) + len(self.puts.patient_ids), "puts_held": self.puts.held, "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,
+            "put_ids": len(self.puts.put_ids) + len(self.puts.patient_ids), "puts_held": self.puts.held,
+            "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,
+            "suspects": desk.detector.suspects, "suspicions": desk.detector.suspicions, "peers_given_up": desk.detector.given_up,
         }

@@ -5,11 +5,13 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from dynamo_fast.net.reactor cimport PassHandler
 from dynamo_fast.node.coordinator cimport Coordinator
 from dynamo_fast.node.desk cimport Desk
+from dynamo_fast.node.failure_detector cimport FailureDetector
 from dynamo_fast.node.lookahead cimport Lookahead
-from dynamo_fast.node.replica cimport Replica
+from dynamo_fast.node.replica cimport Address, Replica
 from dynamo_fast.node.view cimport ClusterView
 from dynamo_fast.storage.engine cimport Engine
 from dynamo_fast.wire.connection cimport Connection
+from dynamo_fast.wire.data_messages cimport ReplicateMessage
 from dynamo_fast.wire.frame cimport FrameHeader
 
 cdef class SyncWaiter:
@@ -32,13 +34,15 @@ cdef class DataPlane(PassHandler):
     cdef list pass_waiters          # SyncWaiters of this pass, position not known yet
     cdef object sync_queue          # deque of SyncWaiter, positions ascending
     cdef Py_ssize_t sync_queue_max  # beyond it nobody is told that his write is on disk
-    cdef dict peers                 # node id -> Connection in use, whether the placement knows the node or not
-    cdef readonly uint64_t replicates, reads, control_frames, strangers
+    cdef FailureDetector detector   # and its peers, whether the placement knows them or not
+    cdef int64_t hint_bytes_max
+    cdef readonly uint64_t replicates, reads, hints_taken, hints_refused, control_frames, strangers
 
     cdef int begin_pass(self, int64_t now_us, int64_t wall_ms) except -1
     cdef int end_pass(self) except -1
     cdef bint needs_time(self) noexcept
     cdef int synced(self) except -1
+    cdef int keep_apart(self, const Address *address, const ReplicateMessage *message) except -2
     cdef int replicate(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
     cdef int read(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
     cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1

@@ -22,10 +22,12 @@ from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire.errors import ProtocolError
 
 from dynamo_fast.node.answers cimport answer_bytes
+from dynamo_fast.core.suspicion cimport suspicion_trusts
+from dynamo_fast.node.failure_detector cimport Peer
 from dynamo_fast.node.logged_puts cimport LoggedPuts
 from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
 from dynamo_fast.storage.schema cimport BUCKET_BYTES_MAX, KEY_BYTES_MAX
-from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME
+from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME, FRAME_UNSURE
 from dynamo_fast.wire.data_messages cimport *
 
 
@@ -62,14 +64,16 @@ cdef class DataPlane(PassHandler):
         self.replica = Replica(engine, node_id, nonce, bytes(16), random_bytes)
         self.lookahead = Lookahead(self.replica)
         salt = int.from_bytes(random_bytes(8), "little")
-        self.coordinator = Coordinator(self.replica, self.lookahead, bytes(16), limits, requests, cluster_defaults, salt, now_ms)
+        self.detector = FailureDetector(requests.suspect_ms, requests.silence_ms_max)
+        self.coordinator = Coordinator(self.replica, self.lookahead, self.detector, bytes(16), limits, requests, cluster_defaults, salt,
+                                       now_ms)
         self.control = control
         self.storage_failed = storage_failed
         self.cluster_defaults = cluster_defaults
         self.pass_waiters = []
         self.sync_queue = deque()
         self.sync_queue_max = SYNCS_PER_REQUEST * requests.requests_in_flight_max
-        self.peers = {}
+        self.hint_bytes_max = limits.hint_bytes_max
 
     # What the control plane tells ---------------------------------------------------------------------------------------------
 
@@ -106,11 +110,12 @@ cdef class DataPlane(PassHandler):
         Peers that are up and in it are in use from now on.
         """
         cdef ClusterView view = ClusterView(name, ring, node_ids, hosts, labels, self.node_id)
-        for node_id, connection in self.peers.items():
+        for node_id, peer in self.detector.peers.items():
             if node_id in view.index_of:
-                view.connections[view.index_of[node_id]] = connection
+                view.peers[view.index_of[node_id]] = peer
         self.view = view
         self.coordinator.desk.view = view
+        self.replica.placement_number = <uint16_t>(name >> 32)
 
     def set_buckets(self, settings):
         """All buckets with their BucketSettings, by name; the default bucket is named b''."""
@@ -118,25 +123,32 @@ cdef class DataPlane(PassHandler):
 
     def peer_up(self, bytes node_id not None, Connection connection not None):
         """From now on `connection` reaches that node; its HELLO has been answered. Used as soon as a placement has the node."""
-        before = self.peers.get(node_id)
-        if before is not None and before is not connection:
+        cdef Peer before = self.detector.peers.get(node_id)
+        if before is not None:
+            if before.connection is connection:
+                return
             self.peer_down(node_id)  # what waits for answers on that one would wait in vain
-        self.peers[node_id] = connection
+        self.detector.peers[node_id] = Peer(node_id, connection)
         if self.view is not None and node_id in self.view.index_of:
-            self.view.connections[self.view.index_of[node_id]] = connection
+            self.view.peers[self.view.index_of[node_id]] = self.detector.peers[node_id]
 
     def peer_down(self, bytes node_id not None):
         """That node has no connection any more: requests that wait for it are settled without it."""
-        self.peers.pop(node_id, None)
+        self.detector.peers.pop(node_id, None)
         if self.view is not None and node_id in self.view.index_of:
-            self.view.connections[self.view.index_of[node_id]] = None
+            self.view.peers[self.view.index_of[node_id]] = None
         self.coordinator.peer_lost(node_id)
 
     def peers_up(self):
         """Ids of the other nodes of the placement that can be asked now."""
         if self.view is None:
             return []
-        return [node_id for node_id, index in self.view.index_of.items() if self.view.connections[index] is not None]
+        return [node_id for node_id, index in self.view.index_of.items() if self.view.peers[index] is not None]
+
+    def suspects(self, bytes node_id not None):
+        """Whether that node has a connection and is suspected of being dead all the same."""
+        cdef Peer peer = self.detector.peers.get(node_id)
+        return peer is not None and not suspicion_trusts(&peer.suspicion, peer.connection.frames)
 
     # What tasks merge -------------------------------------------------------------------------------------------------------------
 
@@ -162,7 +174,7 @@ cdef class DataPlane(PassHandler):
             if self.view is None or self.view.slot_of(self.engine.forest.partition_of(address.position), self.view.own_index) < 0:
                 status = STATUS_STALE_PLACEMENT
             else:
-                status = self.replica.merge(&address, <const uint8_t *><const char *>packed, len(packed), &kept)
+                status = self.replica.merge(&address, <const uint8_t *><const char *>packed, len(packed), 0, &kept)
                 if status == STATUS_READ_ONLY:
                     break
             results.append((status, kept.hash if status == STATUS_OK else 0))
@@ -174,6 +186,28 @@ cdef class DataPlane(PassHandler):
         if status == STATUS_READ_ONLY:
             raise StorageError(self.engine.read_only or "the engine takes no more records")
         return results
+
+    @property
+    def hints_kept(self):
+        """How often something has been stored for another node: unchanged means that there is no new hint."""
+        return self.replica.hints_kept
+
+    def settle_hints(self, list confirmed not None):
+        """Takes note of (store key, hash, slots): the homes in those slots (a bit each) hold that version on disk. How many records are not
+        needed any more and gone; whatever has changed since stays. Raises StorageError when the log cannot be written."""
+        cdef bytes store_key
+        cdef uint64_t hash
+        cdef Py_ssize_t removed = 0
+        for store_key, hash, slots in confirmed:
+            if len(store_key) != 24:
+                raise ValueError(f"a store key has 24 bytes, not {len(store_key)}")
+            removed += self.replica.settle_owed(<const uint8_t *><const char *>store_key, hash, slots)
+        try:
+            self.engine.end_pass()
+        except StorageError as error:
+            self.storage_failed(error)
+            raise
+        return removed
 
     async def wait_durable(self, uint64_t position):
         """Returns when the log is on disk up to `position`, a value that the engine's `position` has had.
@@ -200,7 +234,7 @@ cdef class DataPlane(PassHandler):
 
     cdef int frame(self, Connection connection, const FrameHeader *header, const uint8_t *body) except -1:
         cdef int type = header.type
-        if type >= MESSAGE_PUT and type <= MESSAGE_READ_REPLY:
+        if type >= MESSAGE_PUT and type <= MESSAGE_PONG:
             if not connection.hello_done:
                 raise ProtocolError("the first frame of a connection is HELLO")
             if self.draining and (type == MESSAGE_PUT or type == MESSAGE_GET):
@@ -214,12 +248,17 @@ cdef class DataPlane(PassHandler):
                 raise ProtocolError("only nodes of the cluster send this kind of frame")
             if type == MESSAGE_REPLICATE:
                 return self.replicate(connection, header, body)
-            if type == MESSAGE_REPLICATE_REPLY:
-                return self.coordinator.puts.replicated(connection, header)
             if type == MESSAGE_READ:
                 return self.read(connection, header, body)
+            if type == MESSAGE_PING:
+                return self.reply(connection, header, STATUS_OK)
+            connection.answers += 1
+            if type == MESSAGE_REPLICATE_REPLY:
+                return self.coordinator.puts.replicated(connection, header)
             if type == MESSAGE_READ_REPLY:
                 return self.coordinator.gets.answered(connection, header, body)
+            if type == MESSAGE_PONG:
+                return 0  # that it came is all it says
             if type == MESSAGE_PUT_REPLY or type == MESSAGE_GET_REPLY:
                 return self.coordinator.desk.forwarded(connection, header, body)
         self.control_frames += 1
@@ -239,7 +278,7 @@ cdef class DataPlane(PassHandler):
         cdef ReplicateMessage message
         cdef Address address
         cdef ObjectView kept
-        cdef int status
+        cdef int status, owed
         if parse_replicate(body, header.body_bytes, &message) != 0:
             raise ProtocolError("a REPLICATE that cannot be read")
         self.replicates += 1
@@ -247,7 +286,8 @@ cdef class DataPlane(PassHandler):
             status = STATUS_STALE_PLACEMENT
         else:
             self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
-            status = self.replica.merge(&address, message.object, message.object_bytes, &kept)
+            owed = self.keep_apart(&address, &message)
+            status = -owed if owed < 0 else self.replica.merge(&address, message.object, message.object_bytes, <uint16_t>owed, &kept)
         if message.flags & REPLICATE_NO_REPLY:
             return 0
         if status == STATUS_OK and message.flags & REPLICATE_ACK_DURABLE:
@@ -257,29 +297,49 @@ cdef class DataPlane(PassHandler):
             return 0
         return self.reply(peer, header, status)
 
+    cdef int keep_apart(self, const Address *address, const ReplicateMessage *message) except -2:
+        """For which homes the object is to be kept as a hint: 0 when this node is a home itself; a status below 0: it must not be kept.
+
+        A hint that was taken is never dropped, so one for which there is no room is refused, and not acknowledged (!).
+        """
+        cdef int slot = message.flags >> REPLICATE_SLOT_SHIFT
+        if self.view.slot_of(self.view.ring.partition_of(address.position), self.view.own_index) >= 0:
+            return 0
+        if not message.flags & REPLICATE_HINT:
+            return -STATUS_STALE_PLACEMENT
+        if slot >= <int>self.view.ring.replicas:
+            return -STATUS_BAD_REQUEST
+        if self.replica.hint_bytes + <int64_t>message.object_bytes > self.hint_bytes_max:
+            self.hints_refused += 1
+            return -STATUS_OVERLOAD
+        self.hints_taken += 1
+        return 1 << slot
+
     cdef int read(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
         """READ: our copy, or SAME when it has the hash that the question names."""
         cdef ReadMessage message
         cdef Address address
         cdef ObjectView own
         cdef int status
+        cdef uint8_t flags
         if parse_read(body, header.body_bytes, &message) != 0:
             raise ProtocolError("a READ that cannot be read")
         self.reads += 1
         if self.view is None or message.placement != self.view.placement:
             return self.reply(peer, header, STATUS_STALE_PLACEMENT)
         self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+        flags = 0
         status = self.replica.find(&address, &own)
         if status == DAMAGED:
             # An answer of "nothing" would count towards R; a damaged copy proves nothing.
             return self.reply(peer, header, STATUS_READ_ONLY)
         if status != STATUS_OK:
-            return self.reply(peer, header, status)
+            return answer_bytes(peer, MESSAGE_READ_REPLY, flags, status, header.request_id, NULL, 0)
         if own.hash == message.known_hash:
-            return answer_bytes(peer, MESSAGE_READ_REPLY, FRAME_SAME, STATUS_OK, header.request_id, NULL, 0)
+            return answer_bytes(peer, MESSAGE_READ_REPLY, flags | FRAME_SAME, STATUS_OK, header.request_id, NULL, 0)
         if peer.outgoing.size() + own.n + FRAME_HEADER_BYTES > peer.outgoing.limit:
             return self.reply(peer, header, STATUS_OVERLOAD)
-        return answer_bytes(peer, MESSAGE_READ_REPLY, 0, STATUS_OK, header.request_id, own.data, own.n)
+        return answer_bytes(peer, MESSAGE_READ_REPLY, flags, STATUS_OK, header.request_id, own.data, own.n)
 
     cdef int closed(self, Connection connection) except -1:
         """The reactor has closed a connection; the control plane hears of it as a frame of type 0."""
@@ -300,6 +360,9 @@ cdef class DataPlane(PassHandler):
         cdef Coordinator coordinator = self.coordinator
         cdef SyncWaiter waiting
         cdef uint64_t position
+        cdef Peer peer
+        for peer in self.detector.look(coordinator.desk.now_ms):
+            coordinator.peer_silent(peer.node_id)
         if coordinator.desk.deadlines.count:
             coordinator.expire()
         try:
@@ -353,7 +416,7 @@ cdef class DataPlane(PassHandler):
 
     cdef bint needs_time(self) noexcept:
         """Is anything under way whose deadline could pass with no frame coming in?"""
-        return self.coordinator.desk.requests.active > 0
+        return self.coordinator.desk.requests.active > 0 or self.detector.suspects > 0
 
     @property
     def needs_ticks(self):
@@ -376,7 +439,8 @@ cdef class DataPlane(PassHandler):
         """Counters since the start, and latency histograms in microseconds; the engine's stand beside them."""
         return {
             **self.coordinator.statistics(),
-            "replicates": self.replicates, "reads": self.reads, "control_frames": self.control_frames, "strangers": self.strangers,
+            "replicates": self.replicates, "reads": self.reads, "hints_taken": self.hints_taken, "hints_refused": self.hints_refused,
+            "hint_bytes": self.replica.hint_bytes, "control_frames": self.control_frames, "strangers": self.strangers,
             "merges": self.replica.merges, "stored": self.replica.stored, "retries": self.replica.retries,
             "epoch_alarms": self.replica.epoch_alarms, "damaged_records": self.replica.damaged, "sync_queue": len(self.sync_queue),
         }

@@ -3,7 +3,8 @@
 It knows the requests under way, their deadlines, the policies of buckets, the cluster as it is now and the time of the pass; it
 refuses, begins, forwards. `put.pyx` and `get.pyx` are the two kinds of request; `coordinator.pyx` holds it all together.
 
-A node that is no home of the key forwards once and relays the answer; a request that was forwarded is never forwarded again.
+A node that is no home of the key forwards once and relays the answer; a request that was forwarded is never forwarded again. When it
+can ask no home it coordinates as a fallback, unless homes alone were asked for.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -14,6 +15,7 @@ from dynamo_fast.wire.errors import OutgoingFull
 
 from dynamo_fast.core.bytes cimport store_u32
 from dynamo_fast.node.answers cimport answer_bytes, refuse
+from dynamo_fast.node.requests cimport slot_asked_of
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_KEY_BYTES_MAX,
     STATUS_NOT_ENOUGH_REPLICAS,
@@ -24,14 +26,16 @@ from dynamo_fast.wire.frame cimport FRAME_FORWARDED, FRAME_STALE_PLACEMENT
 
 
 cdef class Desk:
-    """Desk(replica, lookahead, cluster_id, limits, requests, cluster_defaults, now_ms): arguments as the Coordinator's."""
+    """Desk(replica, lookahead, detector, cluster_id, limits, requests, cluster_defaults, now_ms): arguments as the Coordinator's."""
 
-    def __cinit__(self, Replica replica not None, Lookahead lookahead not None, bytes cluster_id not None, limits, requests, cluster_defaults, int64_t now_ms):
+    def __cinit__(self, Replica replica not None, Lookahead lookahead not None, FailureDetector detector not None,
+                  bytes cluster_id not None, limits, requests, cluster_defaults, int64_t now_ms):
         if len(cluster_id) != 16:
             raise ValueError("a cluster id has 16 bytes")
         memcpy(self.cluster_id, <const char *>cluster_id, 16)
         self.replica = replica
         self.lookahead = lookahead
+        self.detector = detector
         self.requests = RequestTable(requests.requests_in_flight_max)
         self.deadlines = DeadlineWheel(now_ms)
         self.policies = {b"": Policy(BUCKET_SAYS_NOTHING, cluster_defaults)}
@@ -71,27 +75,47 @@ cdef class Desk:
         self.requests.add(request)
         return self.deadlines.add(request.deadline_ms, request.token)
 
-    cdef int count_unreachable(self, Request request) except -1:
-        cdef const uint16_t *homes = request.view.ring.homes(request.partition)
-        cdef int slot
-        for slot in range(request.quorum.homes):
-            if homes[slot] != request.view.own_index and request.view.connections[homes[slot]] is None:
-                request.quorum.failed |= 1u << slot
-                request.reasons[slot] = 0
-        return 0
+    cdef bint coordinates(self, const FrameHeader *header, uint32_t partition, bint strict) except -1:
+        """Does this node coordinate the request itself? As a home of the key; or as a fallback, when no home can be asked (paper 4.6):
+        the store stays writable. A strict request wants homes, and one that was forwarded here wanted this node to be one."""
+        if self.view.slot_of(partition, self.view.own_index) >= 0:
+            return True
+        return not strict and not header.flags & FRAME_FORWARDED and self.view.own_index >= 0 and self.reachable_home(partition) is None
+
+    cdef Peer reachable(self, ClusterView view, int index):
+        """The node when it can be asked now: it has a connection, and is not suspected. Else None."""
+        cdef Peer peer = <Peer>view.peers[index]
+        return peer if peer is not None and peer.trusted(self.now_ms) else None
+
+    cdef Peer reachable_home(self, uint32_t partition):
+        """The first home, in preference order, that can be asked now; None when there is none."""
+        cdef const uint16_t *homes = self.view.ring.homes(partition)
+        cdef Peer peer
+        cdef uint32_t slot
+        for slot in range(self.view.ring.replicas):
+            peer = self.reachable(self.view, homes[slot])
+            if peer is not None:
+                return peer
+        return None
+
+    cdef int slot_of_answer(self, Request request, Connection peer) except -2:
+        """The slot that an answer on that connection counts in, -1: none."""
+        return slot_asked_of(request, request.view.index_of.get(peer.peer, -1))
 
     cdef int forward(self, Connection client, const FrameHeader *header, const uint8_t *body, uint32_t partition, int64_t deadline_ms,
                      size_t deadline_at) except -1:
         """Hands a request to the first reachable home, once; the home's answer is relayed as it comes."""
-        cdef Connection home = self.view.reachable_home(partition)
+        cdef Peer peer = self.reachable_home(partition)
+        cdef Connection home
         cdef ForwardRequest request
         cdef uint8_t *out
         if header.flags & FRAME_FORWARDED:
             return self.no(client, header, STATUS_STALE_PLACEMENT, "this node is no home of the key; refresh the placement and ask again")
-        if home is None:
+        if peer is None:
             return self.no(client, header, STATUS_NOT_ENOUGH_REPLICAS, "no home replica of the key is reachable from this node; try another")
+        home = peer.connection
         request = ForwardRequest.__new__(ForwardRequest)
-        request.home = self.view.index_of[home.peer]
+        request.home = self.view.index_of[peer.node_id]
         self.start(request, client, header, partition, deadline_ms)
         try:
             out = home.begin(header.type, FRAME_FORWARDED, 0, request.token, header.body_bytes)
@@ -101,6 +125,7 @@ cdef class Desk:
         memcpy(out, body, header.body_bytes)
         store_u32(out + deadline_at, <uint32_t>deadline_ms)
         self.forwards += 1
+        peer.suspicion.asked += 1
         return home.finish()
 
     cdef int forwarded(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:

@@ -1,6 +1,6 @@
 """Coordinating a get; see get.pyx."""
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 
 from dynamo_fast.core.histogram cimport Histogram
 from dynamo_fast.node.desk cimport Desk
@@ -16,7 +16,10 @@ cdef class GetCoordinator:
     cdef uint64_t started, repairs, siblings_seen
 
     cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1
-    cdef int send(self, GetRequest request, const Address *address, uint64_t known_hash) except -1
+    cdef int take_own(self, GetRequest request, int status, const ObjectView *own) except -1
+    cdef int ask(self, GetRequest request, int slot) except -1
+    cdef int fail_over(self, GetRequest request, int slot, uint16_t reason, bint hopeless) except -1
+    cdef bint convincing(self, GetRequest request) noexcept
     cdef int answered(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
     cdef bint covers_session(self, GetRequest request) noexcept
     cdef int settle(self, GetRequest request) except -1

@@ -1,7 +1,13 @@
 """Coordinating a get (paper 4.5, 5): our own copy, a question to every other home, and the merge of what they answer.
 
-`begin` is the client's frame, `send` the questions, `answered` one home's answer; `settle` answers the client once R homes have
-answered and the merge covers the client's session, then stays for the late ones and hands whoever lags to read repair.
+`begin` is the client's frame, `ask` one question, `answered` one home's answer; `settle` answers the client once R homes have
+answered and the merge covers the client's session, then stays for the late ones and hands whoever lags to read repair. For a home
+that cannot be had its substitute is asked (`sloppy_quorum.pyx`), which may hold what the home has missed.
+
+What an answer proves:
+  * an object is always true: it is merged, whoever it comes from;
+  * "nothing" from a home proves that the key was not there; from substitutes alone it proves nothing, and the client is told so;
+  * what a damaged record, or for a strict get a home that may have lost data, does not show may have been there: it does not count.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -14,11 +20,14 @@ from dynamo_fast.core.context cimport context_open
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport object_check, object_clock, object_clock_count, object_counter, object_sibling_count
 from dynamo_fast.core.vector_clock cimport clock_descends
-from dynamo_fast.node.answers cimport answer_get, refuse, shortfall
+from dynamo_fast.node.answers cimport UNSURE, answer_get, refuse, shortfall
+from dynamo_fast.node.failure_detector cimport Peer
 from dynamo_fast.node.read_repair cimport read_repair
 from dynamo_fast.node.replica cimport DAMAGED
+from dynamo_fast.node.requests cimport STALE, node_in
+from dynamo_fast.node.sloppy_quorum cimport look_around, substitute, take_own_slot
 from dynamo_fast.wire.data_messages cimport *
-from dynamo_fast.wire.frame cimport FRAME_SAME
+from dynamo_fast.wire.frame cimport FRAME_SAME, FRAME_UNSURE
 
 cdef enum:
     DEADLINE_AT = 8    # where the deadline stands in a GET's body
@@ -58,8 +67,7 @@ cdef class GetCoordinator:
             return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         address.partition = desk.view.ring.partition_of(address.position)
-        slot = desk.view.slot_of(address.partition, desk.view.own_index)
-        if slot < 0:
+        if not desk.coordinates(header, address.partition, plan.strict):
             return desk.forward(client, header, body, address.partition, plan.deadline_ms, DEADLINE_AT)
         request = GetRequest.__new__(GetRequest)
         if message.session_context_bytes:
@@ -73,59 +81,91 @@ cdef class GetCoordinator:
             return desk.no(client, header, status, "another key has the same position and hash; this one cannot be stored")
         self.started += 1
         desk.start(request, client, header, address.partition, plan.deadline_ms)
-        desk.count_unreachable(request)
+        request.strict = plan.strict
         request.bucket = PyBytes_FromStringAndSize(<const char *>message.bucket, message.bucket_bytes)
         request.key = PyBytes_FromStringAndSize(<const char *>message.key, message.key_bytes)
-        if status == DAMAGED:
-            # Not "nothing here": our copy may have been the only one that knew. It does not count.
-            request.quorum.failed |= 1u << slot
-            request.reasons[slot] = DAMAGED
-        else:
-            if own.data != NULL:
-                request.replace(own.data, own.n)
-            request.quorum.acked |= 1u << slot
-        request.version_of[slot] = 0 if status != DAMAGED else -1
-        self.send(request, &address, own.hash)
+        take_own_slot(desk, request)
+        look_around(desk, request)
+        self.take_own(request, status, &own)
+        for slot in range(request.quorum.homes):
+            if slot != request.own_slot and not request.quorum.failed & (1u << slot):
+                self.ask(request, slot)
         return self.settle(request)
 
-    cdef int send(self, GetRequest request, const Address *address, uint64_t known_hash) except -1:
-        """READ to every other home; it names the hash of our copy, so that an equal one need not travel."""
-        cdef Desk desk = self.desk
-        cdef const uint16_t *homes = desk.view.ring.homes(address.partition)
-        cdef ReadMessage message
-        cdef Connection peer
-        cdef uint8_t *out
-        cdef int slot
-        message.placement = desk.view.placement
-        message.known_hash = known_hash
-        message.flags = 0
-        message.bucket, message.bucket_bytes = address.bucket, <uint8_t>address.bucket_bytes
-        message.key, message.key_bytes = address.key, <uint16_t>address.key_bytes
-        for slot in range(request.quorum.homes):
-            if request.quorum.failed & (1u << slot) or homes[slot] == desk.view.own_index:
-                continue
-            peer = <Connection>desk.view.connections[homes[slot]]
-            try:
-                out = peer.begin(MESSAGE_READ, 0, 0, request.token, read_body_bytes(&message))
-            except OutgoingFull:
-                request.quorum.failed |= 1u << slot
-                request.reasons[slot] = STATUS_OVERLOAD
-                continue
-            write_read(out, &message)
-            peer.finish()
+    cdef int take_own(self, GetRequest request, int status, const ObjectView *own) except -1:
+        """Our own copy is the first answer."""
+        cdef unsigned int bit = 1u << request.own_slot
+        request.known_hash = own.hash
+        request.version_of[request.own_slot] = 0
+        if own.data != NULL:
+            request.replace(own.data, own.n)
+        if status == DAMAGED:
+            request.reasons[request.own_slot] = DAMAGED
+            request.version_of[request.own_slot] = STALE
+        else:
+            request.quorum.acked |= bit
+            return 0
+        request.quorum.failed |= bit
         return 0
+
+    cdef int ask(self, GetRequest request, int slot) except -1:
+        """READ to whoever is asked in that slot; it names the hash of our copy, so that an equal one need not travel."""
+        cdef ReadMessage message
+        cdef Peer peer
+        cdef uint8_t *out
+        message.placement = request.view.placement
+        message.known_hash = request.known_hash
+        message.flags = 0
+        message.bucket, message.bucket_bytes = <const uint8_t *><const char *>request.bucket, <uint8_t>len(request.bucket)
+        message.key, message.key_bytes = <const uint8_t *><const char *>request.key, <uint16_t>len(request.key)
+        while True:
+            peer = <Peer>request.view.peers[node_in(request, slot)]
+            request.reasons[slot] = 0
+            if peer is not None:
+                try:
+                    out = peer.connection.begin(MESSAGE_READ, 0, 0, request.token, read_body_bytes(&message))
+                except OutgoingFull:
+                    request.reasons[slot] = STATUS_OVERLOAD
+                else:
+                    write_read(out, &message)
+                    peer.suspicion.asked += 1
+                    return peer.connection.finish()
+            request.quorum.failed |= 1u << slot
+            if not substitute(self.desk, request, slot):
+                return 0
+
+    cdef int fail_over(self, GetRequest request, int slot, uint16_t reason, bint hopeless) except -1:
+        """Whoever was asked in that slot does not answer: refused, gone, or (unless `hopeless`) merely silent. While the client waits,
+        somebody else is asked; not for a home that is there and has a damaged copy, which read repair must find in its slot."""
+        cdef unsigned int bit = 1u << slot
+        if request.quorum.acked & bit:
+            return 0
+        request.quorum.failed |= bit
+        request.reasons[slot] = reason
+        if not request.answered and reason != DAMAGED and substitute(self.desk, request, slot):
+            self.ask(request, slot)
+        elif not hopeless:
+            request.quorum.failed &= ~bit
+        return self.settle(request)
 
     cdef int answered(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
         """READ_REPLY: what one home holds."""
         cdef Desk desk = self.desk
         cdef Request found = desk.requests.get(header.request_id)
         cdef GetRequest request
+        cdef unsigned int bit
+        cdef bint late
         cdef int slot
         if type(found) is not GetRequest:
             return 0
         request = <GetRequest>found
-        slot = found.view.slot_of(found.partition, found.view.index_of.get(peer.peer, -1))
-        if slot < 0 or request.quorum.acked & (1u << slot):
+        slot = desk.slot_of_answer(request, peer)
+        if slot < 0:
+            return 0
+        bit = 1u << slot
+        # A home that has a substitute by now may answer after all.
+        late = request.standins & bit and request.view.index_of.get(peer.peer, -1) != request.standin[slot]
+        if request.quorum.acked & bit and not late:
             return 0
         if header.status == STATUS_NOT_FOUND:
             request.take(slot, NULL, 0)
@@ -133,13 +173,20 @@ cdef class GetCoordinator:
             request.version_of[slot] = 0
         elif (header.status != STATUS_OK or object_check(body, header.body_bytes) != 0
               or not request.take(slot, body, header.body_bytes)):
-            request.quorum.failed |= 1u << slot
             # Of a record that it cannot read a home says READ_ONLY, since a status for that alone would tell clients nothing more.
-            request.reasons[slot] = DAMAGED if header.status == STATUS_OK or header.status == STATUS_READ_ONLY else header.status
-            return self.settle(request)
-        request.quorum.failed &= ~(1u << slot)
-        request.quorum.acked |= 1u << slot
+            return 0 if late else self.fail_over(request, slot, DAMAGED if header.status == STATUS_OK
+                                                 or header.status == STATUS_READ_ONLY else header.status, True)
+        if request.strict and header.flags & FRAME_UNSURE:
+            return self.fail_over(request, slot, UNSURE, True)
+        if late:
+            request.standins &= ~bit  # its own answer proves more than the substitute's, and it may need repair
+        request.quorum.failed &= ~bit
+        request.quorum.acked |= bit
         return self.settle(request)
+
+    cdef bint convincing(self, GetRequest request) noexcept:
+        """May the client be answered with what we have? Not with "nothing" when no home has said so."""
+        return request.merged != NULL or request.quorum.acked & ~request.standins
 
     cdef bint covers_session(self, GetRequest request) noexcept:
         """Does the merge cover everything that the client's session has seen? Then it may be shown: reads are monotonic."""
@@ -157,7 +204,7 @@ cdef class GetCoordinator:
         cdef Desk desk = self.desk
         cdef bint complete = request.complete()
         cdef Address address
-        if not request.answered and quorum_reached(&request.quorum) and self.covers_session(request):
+        if not request.answered and quorum_reached(&request.quorum) and self.convincing(request) and self.covers_session(request):
             self.latency_us.record(desk.now_us - request.started_us)
             desk.replica.locate(<const uint8_t *><const char *>request.bucket, len(request.bucket),
                                 <const uint8_t *><const char *>request.key, len(request.key), &address)
@@ -169,7 +216,8 @@ cdef class GetCoordinator:
             desk.failed += 1
             refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_QUORUM_FAILED,
                    f"not enough replicas ({shortfall(request, 'has not answered')})" if not quorum_reached(&request.quorum)
-                   else "no replica has yet seen what this session has; try again")
+                   else "no replica has yet seen what this session has; try again" if self.convincing(request)
+                   else "no home of the key can be asked, and the nodes that stand in for them hold nothing: whether it exists is unknown")
             desk.requests.mark_answered(request)
         return self.finish(request) if complete else 0
 

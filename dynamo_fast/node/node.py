@@ -23,6 +23,7 @@ from dynamo_fast.node.control import Control
 from dynamo_fast.node.delivery import Delivery
 from dynamo_fast.node.describe import Describe, State
 from dynamo_fast.node.gossip import Gossip
+from dynamo_fast.node.handoff import Handoff
 from dynamo_fast.node.identity import DataDirectory, open_directory
 from dynamo_fast.node.interfaces import ControlFrame, DataPlane, Engine, Reactor
 from dynamo_fast.node.keys import Keys
@@ -103,6 +104,16 @@ class Node:
             replicas=config.cluster.replicas,
         )
         self.delivery = Delivery(env, self.cluster, engine, self.data_plane)
+        self.handoff = Handoff(
+            env=env,
+            cluster=self.cluster,
+            engine=engine,
+            data_plane=self.data_plane,
+            peers=self.peers,
+            delivery=self.delivery,
+            hint_age_max_s=config.limits.hint_age_max_s,
+            copies=min(config.requests.w, config.cluster.replicas),
+        )
         self.metrics = Metrics(
             env,
             {
@@ -111,6 +122,7 @@ class Node:
                 "storage": engine.statistics,
                 "control": self.control.statistics,
                 "delivery": self.delivery.statistics,
+                "handoff": self.handoff.statistics,
                 "membership": self._membership_statistics,
                 "process": env.process_statistics,
             },
@@ -133,6 +145,7 @@ class Node:
         self.control.on(messages.RingInfoRequest, describe.answer_ring)
         self.control.on(messages.StatusRequest, describe.answer_status)
         self.control.on(messages.KeysPageRequest, Keys(self.cluster, self.engine, self.env).answer)
+        self.control.on(messages.HintsRequest, self.handoff.answer)
         self.control.on(messages.BucketSetRequest, buckets.answer_set)
         self.control.on(messages.BucketListRequest, buckets.answer_list)
         self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
@@ -151,6 +164,7 @@ class Node:
             nursery.start_soon(self.control.run)
             nursery.start_soon(self.peers.run)
             nursery.start_soon(self.gossip.run)
+            nursery.start_soon(self.handoff.run)
             nursery.start_soon(self.metrics.run)
             nursery.start_soon(self._watch_disk, stop)
             self.reactor.listen(listener)

@@ -9,7 +9,7 @@ from dynamo_fast.node.policy cimport Plan, Policy
 from dynamo_fast.node.replica cimport Address, ObjectView
 from dynamo_fast.node.requests cimport PutRequest, Request
 from dynamo_fast.wire.connection cimport Connection
-from dynamo_fast.wire.data_messages cimport PutMessage
+from dynamo_fast.wire.data_messages cimport PutMessage, ReplicateMessage
 from dynamo_fast.wire.frame cimport FrameHeader
 
 # Ids are remembered per key, so that a client that repeats one id for all its puts does not lose them. All of 16 bytes.
@@ -33,7 +33,11 @@ cdef class PutCoordinator:
     cdef bytes new_context(self, const Address *address, const PutMessage *message, const ObjectView *made, const uint8_t *context,
                            uint32_t entries)
     cdef int hold(self, PutRequest request) except -1
+    cdef uint16_t owed_here(self, PutRequest request) noexcept
     cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1
+    cdef int send_to(self, PutRequest request, int slot, ReplicateMessage *message) except -1
+    cdef int keep_for_absent(self, PutRequest request, ReplicateMessage *message) except -1
+    cdef int fail_over(self, PutRequest request, int slot, uint16_t reason, bint hopeless) except -1
     cdef int replicated(self, Connection peer, const FrameHeader *header) except -1
     cdef int durable_here(self, uint64_t token) except -1
     cdef int settle(self, PutRequest request) except -1

@@ -1,7 +1,8 @@
 """Coordinating a put (paper 4.5, 4.6): refuse what cannot be done, apply it here, send the whole object, count the answers.
 
 Read it from top to bottom: `begin` is the client's frame, `apply` the point of no return, `send` the other homes; their answers come
-in through `replicated`, our own disk's through `durable_here`, and `settle` answers the client.
+in through `replicated`, our own disk's through `durable_here`, and `settle` answers the client. A home that cannot be had has a
+substitute (`sloppy_quorum.pyx`): from the start, or through `fail_over` once it refuses, falls silent or goes away.
 
 What holds everywhere:
   * Nothing leaves this node before the log write of its pass: frames appended here are sent after `end_pass`, or not at all. So
@@ -19,8 +20,12 @@ from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
-from dynamo_fast.storage.engine cimport ROOM_NONE, ROOM_PLENTY
+from dynamo_fast.storage.engine cimport FIND_RECORD, ROOM_NONE, ROOM_PLENTY
+from dynamo_fast.storage.schema cimport RecordView
 from dynamo_fast.node.answers cimport answer_bytes, refuse, shortfall
+from dynamo_fast.node.failure_detector cimport Peer
+from dynamo_fast.node.requests cimport node_in
+from dynamo_fast.node.sloppy_quorum cimport choose_substitute, look_around, substitute, take_own_slot
 from dynamo_fast.wire.data_messages cimport *
 
 cdef enum:
@@ -79,7 +84,7 @@ cdef class PutCoordinator:
             return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         address.partition = desk.view.ring.partition_of(address.position)
-        if desk.view.slot_of(address.partition, desk.view.own_index) < 0:
+        if not desk.coordinates(header, address.partition, plan.strict):
             return desk.forward(client, header, body, address.partition, plan.deadline_ms, DEADLINE_AT)
         if load_u64(message.put_id) == 0 and load_u64(message.put_id + 8) == 0:
             # No id, so no retry of it is known; but two such puts of one key must not be taken for one (!).
@@ -90,7 +95,7 @@ cdef class PutCoordinator:
 
     cdef int apply(self, PutRequest request, Address *address, const PutMessage *message, Policy policy, Plan plan,
                        const FrameHeader *header, Connection client) except -1:
-        """A put for which this node is a home: the last refusals, then the point of no return."""
+        """A put that this node coordinates: the last refusals, then the point of no return."""
         cdef Desk desk = self.desk
         cdef ObjectView made
         cdef uint8_t retry_id[16]
@@ -112,14 +117,15 @@ cdef class PutCoordinator:
         if not ids.room(plan.deadline_ms, desk.now_ms) and not seen:
             return desk.no(client, header, STATUS_OVERLOAD, "too many puts to remember for retries; slow down")
         quorum_begin(&request.quorum, desk.view.hosts_of(address.partition), desk.view.ring.replicas, plan.w, plan.dw)
-        request.view, request.partition = desk.view, address.partition
-        desk.count_unreachable(request)
+        request.view, request.partition, request.strict = desk.view, address.partition, plan.strict
+        take_own_slot(desk, request)
+        look_around(desk, request)
         if not quorum_possible(&request.quorum):
             return desk.no(client, header, STATUS_NOT_ENOUGH_REPLICAS,
                            f"not enough replicas ({shortfall(request, 'was not asked')}); nothing was written, try again")
 
         status = desk.replica.put(address, message, context, entries, dot, policy.last_write_wins, seen, self.siblings_max,
-                                  self.object_bytes_max, desk.wall_ms, &made)
+                                  self.object_bytes_max, desk.wall_ms, self.owed_here(request), &made)
         if status != STATUS_OK:
             return desk.no(client, header, status, f"this node takes no writes: {desk.replica.engine.read_only}"
                            if status == STATUS_READ_ONLY else REFUSALS[status])
@@ -128,7 +134,8 @@ cdef class PutCoordinator:
         self.applied += 1
         request.context = self.new_context(address, message, &made, context, entries)
         desk.start(request, client, header, address.partition, plan.deadline_ms)
-        request.quorum.acked |= 1u << desk.view.slot_of(address.partition, desk.view.own_index)
+        request.quorum.acked |= 1u << request.own_slot
+        memcpy(request.store_key, address.store_key, sizeof(request.store_key))
         if plan.dw:
             self.awaiting_sync.append(request.token)
         self.send(request, address, &made)
@@ -173,32 +180,87 @@ cdef class PutCoordinator:
                      <uint8_t *><char *>sealed)
         return sealed
 
+    cdef uint16_t owed_here(self, PutRequest request) noexcept:
+        """For which homes our own copy is a hint: none, when this node is a home itself; else for the one it stands in for, and for
+        those that nobody stands in for."""
+        return (1u << request.own_slot) | request.quorum.failed if request.standins & (1u << request.own_slot) else 0
+
     cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1:
-        """REPLICATE to every other home; a peer whose queue is full counts as failed."""
-        cdef Desk desk = self.desk
-        cdef const uint16_t *homes = desk.view.ring.homes(address.partition)
+        """REPLICATE to the home in every other slot, or to who stands in for it."""
         cdef ReplicateMessage message
-        cdef Connection peer
-        cdef uint8_t *out
         cdef int slot
-        message.placement = desk.view.placement
-        message.flags = REPLICATE_ACK_DURABLE if request.quorum.wanted_durable >= 2 else 0
+        message.placement = request.view.placement
         message.bucket, message.bucket_bytes = address.bucket, <uint8_t>address.bucket_bytes
         message.key, message.key_bytes = address.key, <uint16_t>address.key_bytes
         message.object, message.object_bytes = made.data, <uint32_t>made.n
         for slot in range(request.quorum.homes):
-            if request.quorum.failed & (1u << slot) or homes[slot] == desk.view.own_index:
+            if slot != request.own_slot and not request.quorum.failed & (1u << slot):
+                self.send_to(request, slot, &message)
+        return self.keep_for_absent(request, &message) if request.strict and request.quorum.failed else 0
+
+    cdef int send_to(self, PutRequest request, int slot, ReplicateMessage *message) except -1:
+        """REPLICATE to whoever is asked in that slot; one whose queue is full has failed, and the next one is asked."""
+        cdef Peer peer
+        cdef uint8_t *out
+        while True:
+            peer = <Peer>request.view.peers[node_in(request, slot)]
+            message.flags = REPLICATE_ACK_DURABLE if request.quorum.wanted_durable >= 2 else 0
+            if request.standins & (1u << slot):
+                message.flags |= REPLICATE_HINT | <uint8_t>(slot << REPLICATE_SLOT_SHIFT)
+            request.reasons[slot] = 0
+            if peer is not None:
+                try:
+                    out = peer.connection.begin(MESSAGE_REPLICATE, 0, 0, request.token, replicate_body_bytes(message))
+                except OutgoingFull:
+                    request.reasons[slot] = STATUS_OVERLOAD
+                else:
+                    write_replicate(out, message)
+                    peer.suspicion.asked += 1
+                    return peer.connection.finish()
+            request.quorum.failed |= 1u << slot
+            if not substitute(self.desk, request, slot):
+                return 0
+
+    cdef int keep_for_absent(self, PutRequest request, ReplicateMessage *message) except -1:
+        """A strict put counts homes alone; an absent home's copy still finds a keeper, who does not answer and does not count."""
+        cdef int slot, index
+        cdef Peer peer
+        cdef uint8_t *out
+        for slot in range(request.quorum.homes):
+            if not request.quorum.failed & (1u << slot):
                 continue
-            peer = <Connection>desk.view.connections[homes[slot]]
+            index = choose_substitute(self.desk, request)
+            if index < 0:
+                return 0
+            peer = <Peer>request.view.peers[index]
+            message.flags = REPLICATE_HINT | REPLICATE_NO_REPLY | <uint8_t>(slot << REPLICATE_SLOT_SHIFT)
             try:
-                out = peer.begin(MESSAGE_REPLICATE, 0, 0, request.token, replicate_body_bytes(&message))
+                out = peer.connection.begin(MESSAGE_REPLICATE, 0, 0, 0, replicate_body_bytes(message))
             except OutgoingFull:
-                request.quorum.failed |= 1u << slot
-                request.reasons[slot] = STATUS_OVERLOAD
                 continue
-            write_replicate(out, &message)
-            peer.finish()
+            write_replicate(out, message)
+            peer.connection.finish()
         return 0
+
+    cdef int fail_over(self, PutRequest request, int slot, uint16_t reason, bint hopeless) except -1:
+        """Whoever was asked in that slot does not answer: refused, gone, or (unless `hopeless`) merely silent. Somebody else is sent what we
+        hold of the key now, which is this put's object or one that has it merged in."""
+        cdef ReplicateMessage message
+        cdef RecordView view
+        cdef unsigned int bit = 1u << slot
+        if request.quorum.acked & bit:
+            return 0
+        request.quorum.failed |= bit
+        request.reasons[slot] = reason
+        if (self.desk.replica.engine.find(request.store_key, &view) == FIND_RECORD and substitute(self.desk, request, slot)):
+            message.placement = request.view.placement
+            message.bucket, message.bucket_bytes = view.bucket, view.bucket_n
+            message.key, message.key_bytes = view.key, view.key_n
+            message.object, message.object_bytes = view.object, view.object_n
+            self.send_to(request, slot, &message)
+        elif not hopeless:
+            request.quorum.failed &= ~bit
+        return self.settle(request)
 
     cdef int replicated(self, Connection peer, const FrameHeader *header) except -1:
         """REPLICATE_REPLY: one more copy, or one that will not come."""
@@ -207,7 +269,7 @@ cdef class PutCoordinator:
         cdef int slot
         if type(found) is not PutRequest:
             return 0
-        slot = found.view.slot_of(found.partition, found.view.index_of.get(peer.peer, -1))
+        slot = desk.slot_of_answer(found, peer)
         if slot < 0:
             return 0
         if header.status == STATUS_OK:
@@ -215,10 +277,10 @@ cdef class PutCoordinator:
             found.quorum.acked |= 1u << slot
             if found.quorum.wanted_durable >= 2:
                 found.quorum.durable |= 1u << slot
-        elif not found.quorum.acked & (1u << slot):
-            found.quorum.failed |= 1u << slot
-            found.reasons[slot] = header.status
-        return self.settle(<PutRequest>found)
+            return self.settle(<PutRequest>found)
+        if found.view.index_of.get(peer.peer, -1) != node_in(found, slot):
+            return 0  # a home that has a substitute by now: what that one says counts
+        return self.fail_over(<PutRequest>found, slot, header.status, True)
 
     cdef int durable_here(self, uint64_t token) except -1:
         """Our own copy of that put is on disk."""
@@ -226,7 +288,7 @@ cdef class PutCoordinator:
         cdef Request found = desk.requests.get(token)
         if type(found) is not PutRequest:
             return 0
-        found.quorum.durable |= 1u << found.view.slot_of(found.partition, found.view.own_index)
+        found.quorum.durable |= 1u << found.own_slot
         return self.settle(<PutRequest>found)
 
     cdef int settle(self, PutRequest request) except -1:

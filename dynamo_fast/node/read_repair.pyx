@@ -8,8 +8,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from dynamo_fast.wire.errors import OutgoingFull
 
+from dynamo_fast.node.answers cimport UNSURE
+from dynamo_fast.node.failure_detector cimport Peer
 from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
-from dynamo_fast.wire.connection cimport Connection
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_REPLICATE,
     REPLICATE_NO_REPLY,
@@ -22,7 +23,7 @@ from dynamo_fast.wire.data_messages cimport (
 cdef int read_repair(Desk desk, GetRequest request) except -1:
     cdef const uint16_t *homes = request.view.ring.homes(request.partition)
     cdef ReplicateMessage message
-    cdef Connection peer
+    cdef Peer peer
     cdef ObjectView kept
     cdef Address address
     cdef uint8_t *out
@@ -32,15 +33,18 @@ cdef int read_repair(Desk desk, GetRequest request) except -1:
     for slot in range(request.quorum.homes):
         if request.version_of[slot] == request.version:
             continue
-        if not request.quorum.acked & (1u << slot) and not (request.quorum.failed & (1u << slot) and request.reasons[slot] == DAMAGED):
+        if request.standins & (1u << slot):
+            continue  # who answered is no home
+        if not request.quorum.acked & (1u << slot) and not (request.quorum.failed & (1u << slot) and
+                                                            request.reasons[slot] in (DAMAGED, UNSURE)):
             continue
         repaired += 1
         if homes[slot] == request.view.own_index:
             desk.replica.locate(<const uint8_t *><const char *>request.bucket, len(request.bucket),
                                 <const uint8_t *><const char *>request.key, len(request.key), &address)
-            desk.replica.merge(&address, request.merged, request.merged_n, &kept)
+            desk.replica.merge(&address, request.merged, request.merged_n, 0, &kept)
             continue
-        peer = <Connection>request.view.connections[homes[slot]]
+        peer = desk.reachable(request.view, homes[slot])
         if peer is None:
             continue
         message.placement = request.view.placement
@@ -49,9 +53,9 @@ cdef int read_repair(Desk desk, GetRequest request) except -1:
         message.key, message.key_bytes = <const uint8_t *><const char *>request.key, <uint16_t>len(request.key)
         message.object, message.object_bytes = request.merged, <uint32_t>request.merged_n
         try:
-            out = peer.begin(MESSAGE_REPLICATE, 0, 0, 0, replicate_body_bytes(&message))
+            out = peer.connection.begin(MESSAGE_REPLICATE, 0, 0, 0, replicate_body_bytes(&message))
         except OutgoingFull:
             continue
         write_replicate(out, &message)
-        peer.finish()
+        peer.connection.finish()
     return repaired

@@ -1,6 +1,6 @@
 """This node's own copy of a key; see replica.pyx."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from dynamo_fast.storage.engine cimport Engine
 from dynamo_fast.storage.schema cimport RecordView
@@ -36,6 +36,9 @@ cdef class Replica:
     cdef size_t work_bytes
     cdef uint8_t *record            # the record being made of it
     cdef size_t record_bytes
+    cdef uint16_t placement_number  # low bits of the number of the placement in force
+    cdef readonly int64_t hint_bytes  # of the records kept for others that this process has stored and not yet removed
+    cdef readonly uint64_t hints_kept
     cdef readonly uint64_t puts, merges, stored, retries, epoch_alarms, damaged
 
     cdef int locate(self, const uint8_t *bucket, size_t bucket_bytes, const uint8_t *key, size_t key_bytes, Address *address) noexcept
@@ -45,7 +48,9 @@ cdef class Replica:
     cdef int find(self, const Address *address, ObjectView *found) except -1
     cdef int put(self, const Address *address, const PutMessage *message, const uint8_t *context, uint32_t context_count,
                  const uint8_t *dot, bint last_write_wins, bint seen_before, uint32_t siblings_max, size_t object_bytes_max,
-                 int64_t wall_ms, ObjectView *result) except -1
-    cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, ObjectView *result) except -1
-    cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, uint64_t old_hash,
-                  ObjectView *result) except -1
+                 int64_t wall_ms, uint16_t owed, ObjectView *result) except -1
+    cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, uint16_t owed, ObjectView *result) except -1
+    cdef uint16_t owed_by(self, const RecordView *view) noexcept
+    cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed) except -1
+    cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, const RecordView *old,
+                  uint16_t owed, ObjectView *result) except -1

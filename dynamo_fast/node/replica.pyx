@@ -13,6 +13,11 @@ record's clock. Hence:
   * a record that is absent or damaged has no mark, so the next put takes a fresh epoch.
 A fresh epoch is 64 random bits and starts at counter 1.
 
+Hints. A record in a partition of which this node is no home is kept for others: its `owed` has a bit for each home, by its slot in
+the preference list, that is to have it and has not confirmed that it does (paper 4.6; `handoff.py` delivers). INVARIANT: a bit
+goes only for a copy with the very hash that the home has confirmed after its fdatasync; a record whose last bit goes is removed.
+Slots count in the placement whose number stands beside them; in another one they mean nothing any more, and all homes are owed.
+
 Statuses returned are the wire's: STATUS_OK, STATUS_NOT_FOUND, or why not.
 """
 
@@ -151,11 +156,12 @@ cdef class Replica:
 
     cdef int put(self, const Address *address, const PutMessage *message, const uint8_t *context, uint32_t context_count,
                  const uint8_t *dot, bint last_write_wins, bint seen_before, uint32_t siblings_max, size_t object_bytes_max,
-                 int64_t wall_ms, ObjectView *result) except -1:
+                 int64_t wall_ms, uint16_t owed, ObjectView *result) except -1:
         """A put coordinated here (paper 4.4, 4.5): a new dot, the siblings that the context has seen dropped, the rest kept.
 
         `seen_before` says that this coordinator has made a dot for this put id: then, and when the object still shows the id,
         the object as it stands is the result and no second dot is made. `result` is the whole object, for the other replicas.
+        `owed`: for which homes this copy is a hint, 0 at a home.
         """
         cdef RecordView view
         cdef PutArguments arguments
@@ -195,10 +201,10 @@ cdef class Replica:
         if n > object_bytes_max:
             return STATUS_TOO_LARGE
         self.puts += 1
-        return self.keep(address, n, self.nonce, arguments.epoch, view.hash if have else 0, result)
+        return self.keep(address, n, self.nonce, arguments.epoch, &view if have else NULL, owed, result)
 
-    cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, ObjectView *result) except -1:
-        """What another replica sent, merged into ours. Never refused for its size or its number of siblings."""
+    cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, uint16_t owed, ObjectView *result) except -1:
+        """What another replica sent, merged into ours. Never refused for its size or its number of siblings. `owed` as in `put`."""
         cdef RecordView view
         cdef size_t made_n = n
         cdef uint8_t *made
@@ -213,29 +219,62 @@ cdef class Replica:
         if outcome != FIND_RECORD:
             made = self.room(n)
             memcpy(made, incoming, n)
-            return self.keep(address, n, 0, 0, 0, result)
+            return self.keep(address, n, 0, 0, NULL, owed, result)
         made = self.room(view.object_n + n)
         which = object_merge(view.object, view.object_n, incoming, n, made, self.work_bytes - POSITION_BYTES, &made_n)
         if which < 0:
             return STATUS_CLOCK_FULL if which == OBJECT_CLOCK_FULL else STATUS_TOO_MANY_SIBLINGS
-        if which & 1:
+        if which & 1 and (owed == 0 or (self.owed_by(&view) | owed) == self.owed_by(&view)):
             result.data, result.n, result.hash = view.object, view.object_n, view.hash
             # What stands here may be of a pass whose log write failed; then this node must not vouch for it (!).
             return STATUS_OK if self.engine.room() != ROOM_NONE or self.engine.read_only is None else STATUS_READ_ONLY
         if which == 2:
             memcpy(made, incoming, n)
             made_n = n
+        elif which & 1:
+            # Nothing new but whom it is kept for.
+            made = self.room(view.object_n)
+            memcpy(made, view.object, view.object_n)
+            made_n = view.object_n
         if view.mark_nonce == self.nonce:
             if epoch_survives_merge(view.object, view.object_n, incoming, n, self.node_id, view.mark_epoch):
                 mark_nonce = self.nonce
             else:
                 self.epoch_alarms += 1
-        return self.keep(address, made_n, mark_nonce, view.mark_epoch, view.hash, result)
+        return self.keep(address, made_n, mark_nonce, view.mark_epoch, &view, owed, result)
 
-    cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, uint64_t old_hash,
-                  ObjectView *result) except -1:
-        """Stores the object that stands in `room`; `result` points at it there. STATUS_OK, or STATUS_READ_ONLY and nothing changed."""
+    cdef uint16_t owed_by(self, const RecordView *view) noexcept:
+        """The homes that a record is kept for, as slots of the placement in force; all of them if it was kept under another one."""
+        return view.owed if not view.owed or view.placement_number == self.placement_number else 0xFFFF
+
+    cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed) except -1:
+        """Homes have confirmed that they hold the version of that hash on disk. 1 when our copy, of that very version, is not needed
+        any more and gone, else 0. StorageError as the engine's."""
+        cdef RecordView view
+        cdef uint16_t left
+        if self.engine.find(store_key, &view) != FIND_RECORD or view.hash != hash or view.owed == 0:
+            return 0
+        left = self.owed_by(&view) & ~confirmed
+        if left == 0:
+            self.engine.remove(store_key, view.hash)
+            self.hint_bytes -= view.n
+            return 1
+        if left != view.owed or view.placement_number != self.placement_number:
+            grow(&self.record, &self.record_bytes, view.n)
+            record_write(self.record, view.bucket, view.bucket_n, view.key, view.key_n, view.object, view.object_n,
+                         view.mark_nonce, view.mark_epoch, view.hash, left, self.placement_number)
+            self.engine.store(store_key, self.record, view.n, view.hash)
+        return 0
+
+    cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, const RecordView *old,
+                  uint16_t owed, ObjectView *result) except -1:
+        """Stores the object that stands in `room` in place of `old` (NULL: there was none); `result` points at it there. STATUS_OK, or
+        STATUS_READ_ONLY and nothing changed. What a record was kept for it stays kept for, unless this node is a home (`owed` 0)."""
         cdef uint8_t *made = self.work + POSITION_BYTES
+        cdef uint64_t old_hash = old.hash if old != NULL else 0
+        cdef int64_t old_hint_bytes = <int64_t>old.n if old != NULL and old.owed else 0
+        if owed and old != NULL:
+            owed |= self.owed_by(old)
         cdef size_t size = record_bytes(address.bucket_bytes, address.key_bytes, n)
         memcpy(self.work, address.position, POSITION_BYTES)
         # For small objects a copy is made sooner than a view.
@@ -244,11 +283,13 @@ cdef class Replica:
             else PyMemoryView_FromMemory(<char *>self.work, POSITION_BYTES + n, PyBUF_READ))
         grow(&self.record, &self.record_bytes, size)
         record_write(self.record, address.bucket, address.bucket_bytes, address.key, address.key_bytes, made, n,
-                     mark_nonce, mark_epoch, hash, 0, 0)
+                     mark_nonce, mark_epoch, hash, owed, self.placement_number if owed else 0)
         try:
             self.engine.store(address.store_key, self.record, size, old_hash)
         except StorageError:
             return STATUS_READ_ONLY
         self.stored += 1
+        self.hint_bytes += (<int64_t>size if owed else 0) - old_hint_bytes
+        self.hints_kept += owed != 0
         result.data, result.n, result.hash = made, n, hash
         return STATUS_OK

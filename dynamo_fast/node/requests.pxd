@@ -22,9 +22,18 @@ cdef class Request:
     cdef uint32_t partition
     cdef Quorum quorum
     cdef uint16_t reasons[HOMES_MAX]  # by home, once failed: 0 unreachable, or the status it refused with
+    cdef bint strict                # homes alone count
+    cdef uint8_t own_slot           # the slot in which this node's own copy counts
+    cdef uint16_t standins          # bit i: another node than the home stands in slot i
+    cdef uint16_t standin[HOMES_MAX]  # by slot, where that bit is set: its node index
+    cdef uint64_t tried             # bit i: the fallback number i of the partition's order was tried
+
+cdef int node_in(Request request, int slot) noexcept
+cdef int slot_asked_of(Request request, int index) noexcept
 
 cdef class PutRequest(Request):
     cdef bytes context              # the answer, sealed when the put was applied here
+    cdef uint8_t store_key[24]      # where the object stands, should it have to be sent to somebody else
     cdef int64_t held_until_ms      # not answered before, because storage is behind; 0: at once
 
 cdef class GetRequest(Request):
@@ -34,6 +43,7 @@ cdef class GetRequest(Request):
     cdef const uint8_t *seen
     cdef const uint8_t *seen_dot    # NULL: none
     cdef uint32_t seen_count
+    cdef uint64_t known_hash        # of this node's own copy, 0: it had none
     cdef uint8_t *merged            # the merge of all answers so far; NULL: nobody had anything
     cdef size_t merged_n
     cdef size_t merged_capacity

@@ -17,6 +17,22 @@ cdef class Request:
     """What all kinds share; not used by itself."""
 
 
+cdef int node_in(Request request, int slot) noexcept:
+    """The node that is asked for that slot: its home, or who stands in."""
+    return request.standin[slot] if request.standins & (1u << slot) else request.view.ring.homes(request.partition)[slot]
+
+
+cdef int slot_asked_of(Request request, int index) noexcept:
+    """The slot that an answer of that node counts in: its own as a home, or the one it stands in; -1 when it was not asked."""
+    cdef int slot = request.view.slot_of(request.partition, index)
+    if slot >= 0 or not request.standins:
+        return slot
+    for slot in range(request.quorum.homes):
+        if request.standins & (1u << slot) and request.standin[slot] == index:
+            return slot
+    return -1
+
+
 @cython.final
 @cython.no_gc
 cdef class PutRequest(Request):

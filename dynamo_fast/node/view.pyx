@@ -26,19 +26,22 @@ cdef class ClusterView:
         self.ring = ring
         self.index_of = {bytes(node_id): index for index, node_id in enumerate(node_ids)}
         self.own_index = self.index_of.get(own_id, -1)
-        self.connections = [None] * len(node_ids)
+        self.peers = [None] * len(node_ids)
         self.labels = list(labels)
         self.hosts = <uint16_t *>malloc(<size_t>ring.partitions * ring.replicas * sizeof(uint16_t))
-        if self.hosts == NULL:
+        self.host_of = <uint16_t *>malloc(<size_t>ring.node_count * sizeof(uint16_t))
+        if self.hosts == NULL or self.host_of == NULL:
             raise MemoryError
         groups = {}
-        numbers = [groups.setdefault(host, len(groups)) for host in hosts]
+        for index, host in enumerate(hosts):
+            self.host_of[<Py_ssize_t>index] = groups.setdefault(host, len(groups))
         for partition in range(ring.partitions):
             for slot in range(ring.replicas):
-                self.hosts[partition * ring.replicas + slot] = numbers[ring.homes(partition)[slot]]
+                self.hosts[partition * ring.replicas + slot] = self.host_of[ring.homes(partition)[slot]]
 
     def __dealloc__(self):
         free(self.hosts)
+        free(self.host_of)
 
     cdef int slot_of(self, uint32_t partition, int index) noexcept nogil:
         """The place of node `index` among the partition's homes, -1 if it is none of them."""
@@ -52,12 +55,3 @@ cdef class ClusterView:
     cdef const uint16_t *hosts_of(self, uint32_t partition) noexcept nogil:
         """The machine of each of the partition's homes: equal numbers are one machine."""
         return self.hosts + partition * self.ring.replicas
-
-    cdef Connection reachable_home(self, uint32_t partition):
-        """The first home, in preference order, that has a connection; None when there is none."""
-        cdef const uint16_t *homes = self.ring.homes(partition)
-        cdef int slot
-        for slot in range(self.ring.replicas):
-            if self.connections[homes[slot]] is not None:
-                return <Connection>self.connections[homes[slot]]
-        return None

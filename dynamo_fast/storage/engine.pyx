@@ -115,6 +115,10 @@ cdef class Engine:
         self.remove(key, old)
         return True
 
+    def holds(self, partition: int) -> bool:
+        """Whether there is any record in a partition, as its Merkle tree says."""
+        return self.forest.root(partition) != 0
+
     def flush(self) -> None:
         """`end_pass` for Python: what was put and deleted is in the log when this returns. StorageError when it cannot be."""
         self.end_pass()

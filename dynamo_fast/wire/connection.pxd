@@ -41,6 +41,8 @@ cdef class Connection:
     cdef public bint hello_done             # set by the handler; until then frames are small, and only hellos
     cdef public bint closing                # set by close(): the reactor flushes, then closes
     cdef readonly str close_reason          # None until closing
+    cdef readonly unsigned long long frames # whole frames that have come
+    cdef public unsigned long long answers  # the handler's: how many of them were answers to questions of its own
     cdef public size_t frame_bytes_max      # longest body accepted once hello_done
     cdef bint in_outbox
     cdef bint receiving                     # a frame of this connection is being handled

@@ -34,9 +34,12 @@ class Connection:
     hello_done: bool
     closing: bool
     frame_bytes_max: int
+    answers: int
     def __new__(
         cls, handler: FrameHandler, outbox: Outbox, *, frame_bytes_max: int = ..., outgoing_bytes_max: int = ..., label: object = None
     ) -> Self: ...
+    @property
+    def frames(self) -> int: ...
     @property
     def incoming(self) -> Buffer: ...
     @property

@@ -185,6 +185,7 @@ cdef class Connection:
             raise ProtocolError(f"frame of type {header.type} before the hello")
         if self.receiving:
             raise AssertionError("bytes for a connection arrived while a frame of it was being handled")
+        self.frames += 1
         self.receiving = True
         self.owed += 1
         try:

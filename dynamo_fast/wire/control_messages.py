@@ -118,6 +118,10 @@ class MergeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", ta
     entries: ObjectEntries
 
 
+class HintsRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="hints"):
+    """What this node keeps for others."""
+
+
 # Replies
 
 
@@ -244,13 +248,28 @@ class MergeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     idle: bool = False
 
 
+class OwnerHints(msgspec.Struct, frozen=True, kw_only=True):
+    """What one node keeps for one other: how many objects, their bytes with their keys, and seconds since the oldest was written."""
+
+    node_id: Id16
+    hints: int
+    size_bytes: int
+    oldest_s: float
+
+
+class HintsReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="hints"):
+    """By owner; owners for whom nothing is kept are left out."""
+
+    owners: list[OwnerHints]
+
+
 Request = (
     PlacementRequest | StatusRequest | RingInfoRequest | GossipRequest | BirthRequest
-    | BucketSetRequest | BucketListRequest | KeysPageRequest | MergeRequest
+    | BucketSetRequest | BucketListRequest | KeysPageRequest | MergeRequest | HintsRequest
 )  # fmt: skip
 Reply = (
     PlacementReply | StatusReply | RingInfoReply | GossipReply | BirthReply
-    | BucketSetReply | BucketListReply | KeysPageReply | MergeReply
+    | BucketSetReply | BucketListReply | KeysPageReply | MergeReply | HintsReply
 )  # fmt: skip
 
 T = TypeVar("T")

@@ -14,6 +14,8 @@ cdef extern from "messages.h" nogil:
         MESSAGE_REPLICATE_REPLY
         MESSAGE_READ
         MESSAGE_READ_REPLY
+        MESSAGE_PING
+        MESSAGE_PONG
         MESSAGE_CONTROL
         MESSAGE_CONTROL_REPLY
     enum:
@@ -49,6 +51,8 @@ cdef extern from "messages.h" nogil:
         GET_STRICT_GIVEN
         REPLICATE_ACK_DURABLE
         REPLICATE_NO_REPLY
+        REPLICATE_HINT
+        REPLICATE_SLOT_SHIFT
         SIBLING_IS_TOMBSTONE
     enum:
         MESSAGE_SHORT

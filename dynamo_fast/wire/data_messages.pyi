@@ -28,6 +28,7 @@ class Replicate(NamedTuple):
     object: bytes
     ack_durable: bool
     no_reply: bool
+    hint_slot: int | None
 
 class Read(NamedTuple):
     placement: int
@@ -57,7 +58,14 @@ def decode_get(body: bytes) -> Get: ...
 def encode_get_reply(context: bytes, siblings: list[tuple[bytes, bool, int]]) -> bytes: ...
 def decode_get_reply(body: bytes) -> tuple[bytes, list[tuple[bytes, bool, int]]]: ...
 def encode_replicate(
-    placement: int, key: bytes, object: bytes, *, bucket: bytes = b"", ack_durable: bool = False, no_reply: bool = False
+    placement: int,
+    key: bytes,
+    object: bytes,
+    *,
+    bucket: bytes = b"",
+    ack_durable: bool = False,
+    no_reply: bool = False,
+    hint_slot: int | None = None,
 ) -> bytes: ...
 def decode_replicate(body: bytes) -> Replicate: ...
 def encode_read(placement: int, key: bytes, *, bucket: bytes = b"", known_hash: int = 0) -> bytes: ...

@@ -8,6 +8,7 @@ cdef extern from "frame.h" nogil:
         FRAME_FORWARDED
         FRAME_STALE_PLACEMENT
         FRAME_SAME
+        FRAME_UNSURE
         FRAME_BAD_HEADER
         FRAME_TOO_LONG
         FRAME_BAD_BODY

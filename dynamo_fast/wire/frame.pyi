@@ -4,6 +4,7 @@ HEADER_BYTES: Final[int]
 FORWARDED: Final[int]
 STALE_PLACEMENT: Final[int]
 SAME: Final[int]
+UNSURE: Final[int]
 FRAME_BYTES_MAX: Final[int]
 
 @final

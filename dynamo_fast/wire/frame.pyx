@@ -24,6 +24,7 @@ HEADER_BYTES = FRAME_HEADER_BYTES
 FORWARDED = FRAME_FORWARDED
 STALE_PLACEMENT = FRAME_STALE_PLACEMENT
 SAME = FRAME_SAME
+UNSURE = FRAME_UNSURE
 
 # The default bound of a body, bytes: a value of 1 MiB with many siblings fits, a length bomb does not.
 FRAME_BYTES_MAX = 16 * 1024 * 1024

@@ -67,5 +67,7 @@ class MessageType(IntEnum):
     REPLICATE_REPLY = 33
     READ = 34
     READ_REPLY = 35
+    PING = 36
+    PONG = 37
     CONTROL = 48
     CONTROL_REPLY = 49

@@ -106,6 +106,12 @@ static void test_replicate_and_read(void)
     ASSERT_EXACT(messages_parse_replicate, body, sizeof body, &out);
     assert(messages_parse_replicate(body, sizeof body, &out) == 0);
     assert(out.placement == UINT64_MAX && out.flags == 1 && out.object_bytes == 6 && memcmp(out.object, "object", 6) == 0);
+    body[8] = REPLICATE_HINT | 15 << REPLICATE_SLOT_SHIFT;
+    assert(messages_parse_replicate(body, sizeof body, &out) == 0 && out.flags >> REPLICATE_SLOT_SHIFT == 15);
+    body[8] = 15 << REPLICATE_SLOT_SHIFT;   /* a slot without a hint */
+    assert(messages_parse_replicate(body, sizeof body, &out) == MESSAGE_RESERVED);
+    body[8] = 8;
+    assert(messages_parse_replicate(body, sizeof body, &out) == MESSAGE_RESERVED);
     ReadMessage read = {.placement = 1, .known_hash = 2, .key_bytes = 3, .key = text("key")}, read_out;
     uint8_t read_body[23];
     assert(messages_read_body_bytes(&read) == sizeof read_body);

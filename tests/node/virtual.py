@@ -187,6 +187,7 @@ class RecordingDataPlane(PyFrameHandler):
         self.up: dict[bytes, Connection] = {}
         self.draining = False
         self.requests_in_flight = 0
+        self.hints_kept = 0
 
     def on_frame(self, connection, type, flags, status, request_id, body) -> None:
         self.control(connection, type, status, request_id, body)
@@ -208,6 +209,9 @@ class RecordingDataPlane(PyFrameHandler):
 
     def peer_down(self, node_id) -> None:
         del self.up[node_id]
+
+    def suspects(self, node_id) -> bool:
+        return False
 
     def drain(self) -> None:
         self.draining = True
@@ -231,6 +235,9 @@ class EmptyEngine:
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         return [one for one in self.records if start <= one[0] < end][:limit]
+
+    def holds(self, partition: int) -> bool:
+        return False
 
     def sync_fileno(self) -> int | None:
         return None

@@ -30,7 +30,10 @@ GETS = st.fixed_dictionaries(
     {"key": KEYS, "bucket": BUCKETS, "session_context": CONTEXTS, "r": U8, "strict": STRICT, "deadline_ms": U32}
 )
 REPLICATES = st.fixed_dictionaries(
-    {"placement": U64, "key": KEYS, "bucket": BUCKETS, "object": VALUES, "ack_durable": st.booleans(), "no_reply": st.booleans()}
+    {
+        "placement": U64, "key": KEYS, "bucket": BUCKETS, "object": VALUES, "ack_durable": st.booleans(), "no_reply": st.booleans(),
+        "hint_slot": st.one_of(st.none(), st.integers(0, 15)),
+    }
 )
 READS = st.fixed_dictionaries({"placement": U64, "key": KEYS, "bucket": BUCKETS, "known_hash": U64})
 SIBLINGS = st.lists(st.tuples(VALUES, st.booleans(), U64), max_size=5)
@@ -142,7 +145,8 @@ def check_decoder(name: str, body: bytes) -> None:
         ("put", 11, 255, "do not add up"),
         ("get", 3, 1, "reserved byte"),
         ("get", 1, 4, "unknown flag"),
-        ("replicate", 8, 4, "unknown flag"),
+        ("replicate", 8, 8, "unknown flag"),
+        ("replicate", 8, 16, "unknown flag"),
         ("replicate", 15, 255, "do not add up"),
         ("read", 16, 1, "unknown flag"),
         ("get_reply", 4, 1, "reserved byte"),

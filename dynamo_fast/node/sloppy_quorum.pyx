@@ -1,0 +1,108 @@
+"""Sloppy quorum (paper 4.6): requests go to the first N *healthy* nodes of the preference list, not to its first N nodes.
+
+Each home has a *slot*, its place in the preference list. When the home in a slot cannot be reached, or is suspected, the next
+healthy node of the partition's order stands in for it: it is asked in the home's stead, its answer counts in the home's slot,
+and what it is sent for keeping it keeps as a hint for that home (`handoff.py`). The order of fallbacks differs from partition to
+partition, so that a dead node's load spreads over all others.
+
+INVARIANTS
+  * A slot counts once, whoever answers for it: home and substitute share one bit, so two copies are never counted for three.
+  * One node stands in one slot of a request at most, and each place of the order is tried once, so that substitution ends.
+  * A suspicion never makes a request fail that patience would have served: a suspected home whose slot nobody can take is asked after all.
+  * A strict request has no substitutes: homes alone count.
+"""
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+
+from dynamo_fast.core.quorum cimport HOMES_MAX, quorum_group
+from dynamo_fast.node.requests cimport node_in
+from dynamo_fast.node.view cimport ClusterView
+
+cdef enum:
+    PLACES_MAX = 64     # fallbacks that are considered: as many bits as `tried` has
+
+
+cdef int group(Request request) noexcept:
+    """Copies count by the machines they are on now."""
+    cdef uint16_t hosts[HOMES_MAX]
+    cdef int slot
+    for slot in range(request.quorum.homes):
+        hosts[slot] = request.view.host_of[node_in(request, slot)]
+    quorum_group(&request.quorum, hosts)
+    return 0
+
+
+cdef int stand(Request request, int slot, int index) noexcept:
+    request.standins |= 1u << slot
+    request.standin[slot] = <uint16_t>index
+    request.quorum.failed &= ~(1u << slot)
+    return group(request)
+
+
+cdef int take_own_slot(Desk desk, Request request) except -1:
+    """This node coordinates: in its own slot, or, when it is no home and can reach none, standing in for the first of them."""
+    cdef ClusterView view = request.view
+    cdef const uint16_t *order = view.ring.order(request.partition)
+    cdef int slot = view.slot_of(request.partition, view.own_index)
+    cdef uint32_t place
+    if slot < 0:
+        slot = 0
+        stand(request, 0, view.own_index)
+        for place in range(view.ring.replicas, min(view.ring.node_count, view.ring.replicas + PLACES_MAX)):
+            if order[place] == view.own_index:
+                request.tried |= <uint64_t>1 << (place - view.ring.replicas)
+    request.own_slot = slot
+    return slot
+
+
+cdef int choose_substitute(Desk desk, Request request) except -2:
+    """The first healthy fallback that was not tried yet, on a machine of its own if there is one; -1 when there is none."""
+    cdef ClusterView view = request.view
+    cdef const uint16_t *order = view.ring.order(request.partition)
+    cdef uint32_t place, replicas = view.ring.replicas
+    cdef uint32_t end = min(view.ring.node_count, replicas + PLACES_MAX)
+    cdef int slot, chosen = -1
+    cdef bint shares
+    for place in range(replicas, end):
+        if request.tried >> (place - replicas) & 1 or desk.reachable(view, order[place]) is None:
+            continue
+        shares = False
+        for slot in range(request.quorum.homes):
+            if not request.quorum.failed & (1u << slot) and view.host_of[node_in(request, slot)] == view.host_of[order[place]]:
+                shares = True
+        if chosen < 0 or not shares:
+            chosen = place
+        if not shares:
+            break
+    if chosen < 0:
+        return -1
+    request.tried |= <uint64_t>1 << (chosen - <int>replicas)
+    return order[chosen]
+
+
+cdef bint substitute(Desk desk, Request request, int slot) except -1:
+    """Finds a node that stands in for whoever is asked in that slot now. False: there is none, and nothing has changed."""
+    cdef int index
+    if request.strict:
+        return False
+    index = choose_substitute(desk, request)
+    if index < 0:
+        return False
+    desk.substitutions += 1
+    stand(request, slot, index)
+    return True
+
+
+cdef int look_around(Desk desk, Request request) except -1:
+    """At the beginning: a home that has no connection, or is suspected, gets a substitute; where there is none, the slot fails, unless a
+    connection is there on which a suspect may still answer."""
+    cdef const uint16_t *homes = request.view.ring.homes(request.partition)
+    cdef int slot
+    for slot in range(request.quorum.homes):
+        if slot == request.own_slot or desk.reachable(request.view, homes[slot]) is not None:
+            continue
+        request.quorum.failed |= 1u << slot
+        request.reasons[slot] = 0
+        if not substitute(desk, request, slot) and request.view.peers[homes[slot]] is not None:
+            request.quorum.failed &= ~(1u << slot)
+    return 0

@@ -1,0 +1,196 @@
+"""Hints go home (paper 4.6): to their owner, once, whole, however often somebody dies on the way."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from dynamo_fast.storage.schema import decode_record
+from dynamo_fast.wire.connection import Connection
+from dynamo_fast.wire.control_messages import HintsReply, HintsRequest
+from dynamo_fast.wire.data_messages import encode_put
+from dynamo_fast.wire.frame import FrameCutter, encode_frame
+from dynamo_fast.wire.status import MessageType, Status
+from tests.node.exchanging import ExchangingNode
+from tests.node.virtual import World, in_virtual_time
+
+ADDRESSES = [f"10.0.0.{number}:7400" for number in range(1, 6)]
+KEYS = [b"key %d" % number for number in range(40)]
+
+
+async def born(world: World, **flags: object) -> list[ExchangingNode]:
+    """Five nodes that know each other."""
+    nodes = [ExchangingNode(world, address, node__bootstrap=ADDRESSES, requests__dw=0, **flags) for address in ADDRESSES]
+    await world.start(*nodes)
+    await world.until(lambda: all(node.node is not None and len(node.peers) == 4 for node in nodes))
+    return nodes
+
+
+async def put(world: World, node: ExchangingNode, key: bytes, value: bytes, **options: int) -> Status:
+    """A put through that node."""
+    client = Connection(node.told, node.node.reactor.outbox)
+    client.hello_done = True
+    body = encode_put(key, value, put_id=node.world.network.dials.to_bytes(8, "big") + bytes(8), **options)
+    node.node.reactor.deliver(client, encode_frame(MessageType.PUT, body, request_id=1))
+    frames = []
+
+    def answered() -> bool:
+        frames.extend(FrameCutter().feed(client.take()))
+        return bool(frames)
+
+    await world.until(answered)
+    return Status(frames[0].status)
+
+
+def homes(nodes: list[ExchangingNode], key: bytes) -> list[ExchangingNode]:
+    placement = next(node for node in nodes if node.node is not None).node.cluster.placement
+    by_id = {node.id: node for node in nodes if node.node is not None and node.node.cluster.placement}
+    return [by_id[placement.node_ids[index]] for index in placement.ring().preference_list(key)]
+
+
+def kept(nodes: list[ExchangingNode]) -> int:
+    """Records that are kept for others."""
+    return sum(decode_record(record).owed != 0 for node in nodes for _, record in node.records.scan(bytes(24), b"\xff" * 24, 10_000))
+
+
+async def down(world: World, nodes: list[ExchangingNode], gone: ExchangingNode) -> None:
+    gone_id = gone.id
+    gone.crash()
+    await world.until(lambda: all(gone_id not in node.peers for node in nodes if node is not gone))
+
+
+async def back(world: World, nodes: list[ExchangingNode], gone: ExchangingNode) -> None:
+    await world.start(gone)
+    await world.until(lambda: len(gone.peers) == 4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_kept_goes_home_and_is_gone(seed: int) -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner = nodes[seed]
+        theirs = [key for key in KEYS if owner in homes(nodes, key)]
+        others = [next(home for home in homes(nodes, key) if home is not owner) for key in theirs]
+        await down(world, nodes, owner)
+        for key, other in zip(theirs, others, strict=True):
+            assert await put(world, other, key, b"while you were out", w=3) == Status.OK
+        assert kept(nodes) == len(theirs) > 0
+        assert all(owner.packed(key) is None for key in theirs)
+        await back(world, nodes, owner)
+        await world.until(lambda: kept(nodes) == 0, within_s=10)
+        assert all(owner.packed(key) == other.packed(key) for key, other in zip(theirs, others, strict=True))
+        assert all(sum(node.packed(key) is not None for node in nodes) == 3 for key in theirs), "three homes, and no one else"
+        assert sum(node.node.handoff.delivered for node in nodes if node is not owner) == len(theirs)
+
+    in_virtual_time(scenario, seed=seed)
+
+
+def test_keepers_that_restart_deliver_all_the_same() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner = nodes[0]
+        theirs = [key for key in KEYS if owner in homes(nodes, key)]
+        others = [next(home for home in homes(nodes, key) if home is not owner) for key in theirs]
+        await down(world, nodes, owner)
+        for key, other in zip(theirs, others, strict=True):
+            await put(world, other, key, b"v", w=3)
+        for node in nodes[1:]:
+            node.crash()
+        await world.until(lambda: not any(node.disk.locks for node in nodes))
+        await world.start(*nodes)
+        await world.until(lambda: kept(nodes) == 0, within_s=30)
+        assert all(owner.packed(key) == other.packed(key) for key, other in zip(theirs, others, strict=True))
+
+    in_virtual_time(scenario)
+
+
+def test_an_owner_that_dies_again_in_the_middle_is_waited_for() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner = nodes[0]
+        theirs = [key for key in KEYS if owner in homes(nodes, key)]
+        others = [next(home for home in homes(nodes, key) if home is not owner) for key in theirs]
+        await down(world, nodes, owner)
+        for key, other in zip(theirs, others, strict=True):
+            await put(world, other, key, b"v", w=3)
+        for _ in range(3):
+            await back(world, nodes, owner)
+            await world.until(lambda: any(owner.packed(key) for key in theirs), within_s=10)
+            await down(world, nodes, owner)
+        await back(world, nodes, owner)
+        await world.until(lambda: kept(nodes) == 0, within_s=10)
+        assert all(owner.packed(key) == other.packed(key) for key, other in zip(theirs, others, strict=True))
+
+    in_virtual_time(scenario)
+
+
+def test_an_owner_whose_disk_is_full_keeps_its_hints_waiting() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner = nodes[0]
+        key = next(key for key in KEYS if owner in homes(nodes, key))
+        other = next(home for home in homes(nodes, key) if home is not owner)
+        await down(world, nodes, owner)
+        await put(world, other, key, b"v", w=3)
+        owner.records.failure = "no space left"
+        await back(world, nodes, owner)
+        await world.until(lambda: owner.records.read_only is not None, within_s=10)
+        assert kept(nodes) == 1
+        owner.records.heal()
+        await world.until(lambda: kept(nodes) == 0, within_s=10)
+        assert owner.packed(key) == other.packed(key)
+
+    in_virtual_time(scenario)
+
+
+def test_a_hint_too_old_is_handed_to_the_homes_that_are_there() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__hint_age_max_s=60)
+        owner = nodes[0]
+        key = next(key for key in KEYS if owner in homes(nodes, key))
+        others = [home for home in homes(nodes, key) if home is not owner]
+        await down(world, nodes, owner)
+        assert await put(world, others[0], key, b"v", w=3) == Status.OK
+        assert kept(nodes) == 1
+        await world.until(lambda: kept(nodes) == 0, within_s=300)
+        assert all(home.packed(key) is not None for home in others)
+
+    in_virtual_time(scenario)
+
+
+def test_an_old_hint_waits_while_fewer_than_w_homes_are_there() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__hint_age_max_s=60)
+        key = KEYS[0]
+        absent, away, there = homes(nodes, key)
+        await down(world, nodes, absent)
+        await down(world, nodes, away)
+        assert await put(world, there, key, b"v", w=3) == Status.OK
+        assert kept(nodes) == 2
+        await trio.sleep(400)
+        assert kept(nodes) == 2
+        await world.start(away)
+        await world.until(lambda: away.packed(key) is not None, within_s=30)
+        await world.until(lambda: kept(nodes) == 0, within_s=300)
+
+    in_virtual_time(scenario)
+
+
+def test_nodes_tell_what_they_keep_for_whom() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner = nodes[0]
+        owner_id = owner.id
+        key = next(key for key in KEYS if owner in homes(nodes, key))
+        other = next(home for home in homes(nodes, key) if home is not owner)
+        await down(world, nodes, owner)
+        await put(world, other, key, b"v", w=3)
+        keeper = next(node for node in nodes if node.node is not None and kept([node]))
+        await trio.sleep(7)
+        reply = await next(node for node in nodes if node not in (owner, keeper)).session_to(keeper).call(HintsRequest())
+        assert isinstance(reply, HintsReply)
+        (found,) = reply.owners
+        assert (found.node_id, found.hints, found.size_bytes > len(key)) == (owner_id, 1, True)
+        assert 7 <= found.oldest_s < 10
+
+    in_virtual_time(scenario)
