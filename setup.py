@@ -27,6 +27,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "storage.arena": [],
     "storage.engine": [],
     "storage.schema": [],
+    "storage.suspects": [],
     "storage.write_buffer": [],
     "storage.log": [],
     "storage.group_commit": ["group_commit"],

@@ -3,7 +3,7 @@
     storage.json   format number, number of partitions, and the kernel's boot id at the last start
     storage.lock   locked while a process has the engine open
     clean          exists from a clean close to the next open
-    suspect.json   partitions that have lost records, until somebody has synced them from elsewhere
+    suspect.json   partitions that may have lost records, until somebody has synced them from elsewhere
     log/ lmdb/     the records
 """
 
@@ -55,20 +55,32 @@ class StorageDirectory:
         if known.get("partitions") != partitions:
             raise StorageError(f"{self.path} was made for {known.get('partitions')} partitions, not {partitions}: they never change")
         boot_id = self.disk.boot_id()
-        clean = self.disk.exists(self.path / "clean")
-        self.unclean = not self.first_start and not clean
+        self._clean = self.disk.exists(self.path / "clean")
+        self.unclean = not self.first_start and not self._clean
         self.same_boot = not self.first_start and boot_id != "" and known.get("boot_id") == boot_id
-        if known.get("boot_id") != boot_id:
-            try:
-                self._write("storage.json", known | {"boot_id": boot_id})
-            except OSError:
-                if self.first_start:
-                    raise
-                # A full disk keeps the old id, and the next start believes in a power cut that was none: safe.
-        if clean:
+        self._description = known | {"boot_id": boot_id}
+        self.suspects = self._read_suspects(partitions)
+        if self.first_start:
+            if self.disk.exists(self.path / "membership"):
+                self.set_suspects(range(partitions))  # a member of the cluster has lost all its records
+            self._write("storage.json", self._description)
+
+    @property
+    def tail_may_be_lost(self) -> bool:
+        """Whether the power may have been cut since the last start: what was acknowledged from the page cache alone may be gone."""
+        return self.unclean and not self.same_boot
+
+    def trust(self) -> None:
+        """What this boot of the kernel has written will be there. Only once what may be lost of earlier ones is written down: a
+        process that dies before this leaves the next one as wary as it was itself. OSError: the next start will be, too."""
+        if not self.same_boot and not self.first_start:
+            self._write("storage.json", self._description)
+
+    def begin(self) -> None:
+        """Writing begins: from now on an end is unclean until it is marked."""
+        if self._clean:
             self.disk.remove(self.path / "clean")
             self.disk.sync_directory(self.path)
-        self.suspects = self._read_suspects()
 
     def _describe(self) -> dict[str, object] | None:
         if not self.disk.exists(self.path / "storage.json"):
@@ -81,13 +93,16 @@ class StorageDirectory:
             raise StorageError(f"{self.path / 'storage.json'} is damaged: wanted a JSON object with format and partitions")
         return found
 
-    def _read_suspects(self) -> frozenset[int]:
+    def _read_suspects(self, partitions: int) -> frozenset[int]:
         if not self.disk.exists(self.path / "suspect.json"):
             return frozenset()
-        return frozenset(int(partition) for partition in json.loads(self.disk.read(self.path / "suspect.json")))
+        try:
+            return frozenset(range(partitions)).intersection(json.loads(self.disk.read(self.path / "suspect.json")))
+        except (ValueError, TypeError):
+            return frozenset(range(partitions))  # who knows what stood there
 
     def set_suspects(self, partitions: Iterable[int]) -> None:
-        """Remembers which partitions have lost records, instead of what was remembered; on disk when this returns."""
+        """Remembers which partitions may have lost records, instead of what was remembered; on disk when this returns."""
         wanted = frozenset(partitions)
         if wanted != self.suspects:
             self._write("suspect.json", sorted(wanted))

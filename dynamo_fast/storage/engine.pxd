@@ -1,9 +1,10 @@
 """The contract of storage engines, for the replica and the reactor."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from dynamo_fast.core.merkle cimport Forest
 from dynamo_fast.storage.schema cimport RecordView
+from dynamo_fast.storage.suspects cimport Suspects
 
 cdef enum:                      # what find answers
     FIND_NOTHING = 0
@@ -18,6 +19,7 @@ cdef enum:                      # what room answers
 
 cdef class Engine:
     cdef readonly Forest forest         # of buffer and LMDB together
+    cdef Suspects suspected
 
     # FIND_RECORD fills the view, which is valid until the next store, find or end_pass. 24-byte store keys here and below.
     cdef int find(self, const uint8_t *store_key, RecordView *view) except -1
@@ -34,6 +36,8 @@ cdef class Engine:
     # Starts an fdatasync of everything written so far; when it is done, sync_fileno becomes readable.
     cdef int request_sync(self) except -1
     cdef int room(self) noexcept
+    # Whether this node may lack records of the partition that it has acknowledged: then it must not count for a strict read.
+    cpdef bint is_suspect(self, uint32_t partition) noexcept
     # The record will be looked for soon: have its memory fetched, without waiting for it. Called for many keys with step 0, then for
     # the same ones with 1 and 2, since each step follows a pointer that the one before has fetched. Changes nothing.
     cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil

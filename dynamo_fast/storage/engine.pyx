@@ -51,6 +51,10 @@ cdef class Engine:
     cdef int room(self) noexcept:
         return ROOM_PLENTY
 
+    cpdef bint is_suspect(self, uint32_t partition) noexcept:
+        """Whether the partition is among the `suspects`."""
+        return self.suspected.has(partition)
+
     cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
         pass
 
@@ -78,6 +82,19 @@ cdef class Engine:
     def failed_fsync(self) -> bool:
         """Whether an fdatasync failed: nobody knows what the disk holds of the log, and the process must restart."""
         return False
+
+    @property
+    def suspects(self) -> frozenset:
+        """The partitions in which records that were acknowledged here may be missing. They stay suspect until forgiven."""
+        return self.suspected.as_set()
+
+    def suspect(self, partition: int) -> None:
+        """Records of the partition turned out to be missing or damaged."""
+        self.suspected.add((partition,))
+
+    def forgive(self, partition: int) -> None:
+        """What the partition may have lost has been fetched from elsewhere, and is on disk here."""
+        self.suspected.remove(partition)
 
     def get(self, bytes store_key not None) -> bytes | None:
         """The record under a store key; None when there is none, or none that can be read."""
@@ -133,10 +150,6 @@ cdef class Engine:
 
     def sync_done(self) -> None:
         """Call when `sync_fileno` is readable: makes it unreadable again."""
-
-    def is_suspect(self, partition: int) -> bool:
-        """Whether records of the partition are known to be lost here, and have not been fetched from elsewhere since."""
-        return False
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         """The first `limit` pairs of store key and record with start <= store key < end, in order."""

@@ -27,8 +27,6 @@ cdef class LmdbEngine(Engine):
     cdef object refusal                 # why writes are refused, None while they are taken
     cdef size_t left_n                  # bytes of the log's batch that the disk has refused; nothing is added to them meanwhile
     cdef int sync_failure               # errno of the fdatasync that failed
-    cdef readonly set rot_partitions    # with records that were unreadable, in the log or in LMDB
-    cdef bint rot_unsaved
     cdef readonly Histogram pass_ns     # what end_pass took
     cdef readonly Histogram tick_ns     # what tick took of the loop
     cdef int64_t next_sync_ns
@@ -42,5 +40,6 @@ cdef class LmdbEngine(Engine):
 
     cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1
     cdef int rot(self, const uint8_t *store_key) except -1
+    cdef int wake(self) except -1
     cdef int refuse(self, object error) except -1
     cdef uint64_t log_bytes(self) noexcept

@@ -21,6 +21,7 @@ from dynamo_fast.storage.arena cimport Slot, slot_removed
 from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, FIND_ROT, ROOM_NONE, ROOM_PLENTY, ROOM_SOFT, Engine, ReplayVisitor
 from dynamo_fast.storage.recovery cimport Replay
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_check, record_view
+from dynamo_fast.storage.suspects cimport Suspects
 from dynamo_fast.storage.write_buffer cimport RANGES, Generation, WriteBuffer, record_of
 
 import os
@@ -63,6 +64,7 @@ cdef class LmdbEngine(Engine):
         self.disk = disk
         self.clock_ns = disk.clock_ns
         self.forest = Forest(partitions, LEAVES)
+        self.suspected = Suspects(partitions)
         self.pass_ns = Histogram()
         self.tick_ns = Histogram()
         self.buffer_hard = settings.write_buffer_bytes_max
@@ -94,10 +96,10 @@ cdef class LmdbEngine(Engine):
         clean = not place.unclean
         log_start = place.log_start.read()
         replay.run(place.log, log_start, clean or place.same_boot, self.settings.replay_visit_bytes)
-        self.rot_partitions = set(place.suspects | replay.rot_partitions)
+        self.suspected.add(place.suspects)
+        self.suspected.add(range(self.forest.partitions) if place.tail_may_be_lost else replay.rot_partitions)
         if replay.rot_records:
             replay.mend_base_hashes(self.hash_in_tables)
-        place.set_suspects(self.rot_partitions)
         # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
         end = max(replay.end, *moved)
         begins = replay.segments[0].start if replay.segments else end
@@ -110,7 +112,8 @@ cdef class LmdbEngine(Engine):
         region = self.buffer.region
         self.checkpoints = Checkpoints(Mover(place.lmdb, self.settings.lmdb_map_bytes, region.fd,
                                              region.chunks_max * region.chunk_bytes, self.forest.partitions))
-        self.recovery = replay.report(place, self.rot_partitions, self.clock_ns() - began)
+        self.save_suspects()
+        self.recovery = replay.report(place, self.suspects, self.clock_ns() - began)
         try:
             self.log.prepare()
         except OSError as error:
@@ -160,11 +163,8 @@ cdef class LmdbEngine(Engine):
 
     cdef int rot(self, const uint8_t *store_key) except -1:
         self.rot_found += 1
-        partition = self.forest.partition_of(store_key)
-        if partition not in self.rot_partitions:
-            self.rot_partitions.add(partition)
-            self.rot_unsaved = True
-        return 0
+        self.suspected.set(self.forest.partition_of(store_key), True)
+        return self.wake()
 
     cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
         self.buffer.fetch_ahead(store_key, step)
@@ -213,10 +213,15 @@ cdef class LmdbEngine(Engine):
             self.left_n = self.log.batch_n
             raise ReadOnlyError(self.refusal) from error
         self.left_n = 0
+        self.wake()
+        self.pass_ns.record(<int64_t>self.clock_ns() - began)
+        return 0
+
+    cdef int wake(self) except -1:
+        """The maintenance has something to do."""
         if self.waker is not None:
             self.waker.set()
             self.waker = None
-        self.pass_ns.record(<int64_t>self.clock_ns() - began)
         return 0
 
     cdef int refuse(self, object error) except -1:
@@ -350,9 +355,9 @@ cdef class LmdbEngine(Engine):
                 jobs.append(self.log.prepare)
             if self.log.doomed:
                 jobs.append(self.log.remove_doomed)
-            if self.rot_unsaved:
-                self.rot_unsaved = False
-                jobs.append(partial(self.directory.set_suspects, frozenset(self.rot_partitions)))
+            if self.suspected.unsaved:
+                self.suspected.unsaved = False
+                jobs.append(partial(self.directory.set_suspects, self.suspects))
         if not self.checkpoints.under_way:
             self.buffer.region.trim(TRIM_CHUNKS)
         self.tick_ns.record(<int64_t>self.clock_ns() - began)
@@ -361,17 +366,17 @@ cdef class LmdbEngine(Engine):
     def postpone(self, error: OSError) -> None:
         """A job of a tick failed: what is still wanted is offered again after a while."""
         self.not_before_ns = <int64_t>self.clock_ns() + RETRY_NS
-        self.rot_unsaved = frozenset(self.rot_partitions) != self.directory.suspects
+        self.suspected.unsaved = self.suspects != self.directory.suspects
 
     @property
     def resting(self) -> bool:
         """Whether ticks have nothing to do until the next write."""
         return (self.log.commit.durable() == self.log.position() and not self.checkpoints.under_way and not self.wants_checkpoint
-                and self.refusal is None and not self.log.wants_segment and not self.log.doomed and not self.rot_unsaved
+                and self.refusal is None and not self.log.wants_segment and not self.log.doomed and not self.suspected.unsaved
                 and not self.buffer.region.chunks_dirty)
 
     async def wait_for_write(self) -> None:
-        """Returns after the end of the next pass that wrote something."""
+        """Returns after the end of the next pass that wrote something, or when there are suspects to be written down."""
         self.waker = trio.Event()
         await self.waker.wait()
 
@@ -382,14 +387,23 @@ cdef class LmdbEngine(Engine):
         """The record in LMDB under a store key cannot be read."""
         self.rot(<const uint8_t *><const char *>store_key)
 
-    def is_suspect(self, partition: int) -> bool:
-        return partition in self.rot_partitions
+    def suspect(self, partition: int) -> None:
+        Engine.suspect(self, partition)
+        self.wake()
 
     def forgive(self, partition: int) -> None:
-        """What the partition had lost has been fetched from elsewhere."""
-        if partition in self.rot_partitions:
-            self.rot_partitions.remove(partition)
-            self.rot_unsaved = True
+        Engine.forgive(self, partition)
+        self.wake()
+
+    def save_suspects(self) -> None:
+        """At the end of recovery, before anything is written: the suspects, and only then what would make the next start trust the log."""
+        self.suspected.unsaved = False
+        try:
+            self.directory.set_suspects(self.suspects)
+            self.directory.trust()
+        except OSError as error:
+            self.postpone(error)    # of a full disk: the next start finds what this one found, and reads go on meanwhile
+        self.directory.begin()
 
     def statistics(self) -> dict:
         return engine_statistics(self)
@@ -406,6 +420,7 @@ cdef class LmdbEngine(Engine):
         try:
             self.log.write()
             self.log.sync_all()
+            self.directory.set_suspects(self.suspects)
         except OSError:
             clean = False
         self.log.close()

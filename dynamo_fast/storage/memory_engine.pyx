@@ -7,6 +7,7 @@ from dynamo_fast.core.merkle cimport Forest
 from dynamo_fast.storage.arena cimport Slot
 from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, ROOM_NONE, ROOM_PLENTY, ROOM_SOFT, Engine
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_view
+from dynamo_fast.storage.suspects cimport Suspects
 from dynamo_fast.storage.write_buffer cimport WriteBuffer, record_of
 
 import trio
@@ -19,10 +20,15 @@ LEAVES = 256  # of a partition's Merkle tree
 
 @cython.final
 cdef class MemoryEngine(Engine):
-    """`MemoryEngine(partitions=1024, bytes_max=1 GiB)`: beyond the limit `room` is none, at four times it stores fail."""
+    """`MemoryEngine(partitions=1024, bytes_max=1 GiB)`: beyond the limit `room` is none, at four times it stores fail.
+
+    All partitions are suspect at first: whatever the process before had acknowledged is lost.
+    """
 
     def __cinit__(self, *, partitions: int = 1024, bytes_max: int = 1 << 30):
         self.forest = Forest(partitions, LEAVES)
+        self.suspected = Suspects(partitions)
+        self.suspected.add(range(partitions))
         self.buffer = WriteBuffer(bytes_max)
         self.bytes_max = bytes_max
 

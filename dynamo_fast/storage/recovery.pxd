@@ -13,6 +13,7 @@ cdef class Replay:
     cdef WriteBuffer buffer
     cdef Forest forest
     cdef uint64_t moved_to[256]         # by the first byte of a store key: older records are in LMDB
+    cdef uint64_t moved_max             # the log was on disk to here for certain
     cdef ReplayVisitor visitor
     cdef uint64_t visit_from            # position of the first record to show the visitor
     cdef uint64_t horizon               # what is bad below here is rot, at or above it a torn tail

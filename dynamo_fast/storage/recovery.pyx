@@ -5,7 +5,8 @@
 that an fdatasync covered; nobody was told that they are durable, and they are cut off. What is damaged below that has
 lost data which somebody counts on: it is stepped over and its partition reported. Each record tells how far the log was
 durable when it was written, and the newest record that can be read gives the horizon between the two. When no
-write can be missing, as the kernel has run on since, everything before the newest readable record is below it.
+write can be missing, as the kernel has run on since, everything before the newest readable record is below it. So
+is what was moved to LMDB, which never holds what the log did not have on disk.
 """
 
 cimport cython
@@ -17,7 +18,7 @@ from dynamo_fast.storage.arena cimport Slot
 from dynamo_fast.storage.log cimport LOG_HEADER_BYTES, LOG_KEY_OFFSET, LOG_MAGIC, LogHeader, log_header_read, log_record_bytes
 from dynamo_fast.storage.schema cimport RECORD_HASH_OFFSET, STORE_KEY_BYTES, RecordView, record_check
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from dynamo_fast.storage.directory import StorageDirectory
@@ -51,6 +52,7 @@ cdef class Replay:
         self.forest = forest
         for i in range(256):
             self.moved_to[i] = moved_to[i]
+        self.moved_max = self.horizon = max(moved_to)
         self.visitor = visitor
         self.rot_partitions = set()
         self.segments = []
@@ -91,6 +93,9 @@ cdef class Replay:
             self.segments.append(Segment(path, start, self.end))
         self.torn_bytes = unused
         self.end = self.end or 0
+        if self.end < self.moved_max or (log_start is not None and self.moved_max < log_start):
+            # The log lacks what LMDB proves that it had on disk, or LMDB what was deleted from the log for being there.
+            self.rot(NULL)
         if self.segments:
             self.cut_tail(self.segments[-1])
 
@@ -111,7 +116,7 @@ cdef class Replay:
                 if offset == NOT_FOUND:
                     break
                 self.durable = header.durable
-                self.horizon = header.position if complete else header.durable
+                self.horizon = max(self.moved_max, header.position if complete else header.durable)
                 self.visit_from = max(0, <object>header.position - visit_bytes)
                 offset += log_record_bytes(header.payload_bytes)
             return
@@ -238,9 +243,9 @@ cdef class Replay:
                 slot.base_hash = true_hash
             start = (int.from_bytes(page[-1][0], "big") + 1).to_bytes(STORE_KEY_BYTES, "big")
 
-    def report(self, directory: StorageDirectory, rot_partitions: Iterable[int], nanoseconds: int) -> RecoveryReport:
+    def report(self, directory: StorageDirectory, suspects: frozenset, nanoseconds: int) -> RecoveryReport:
         """What was found, for who opened the directory."""
         return RecoveryReport(
             records=self.records, skipped=self.skipped, log_bytes=self.log_bytes, torn_bytes=self.torn_bytes,
-            rot_records=self.rot_records, rot_partitions=frozenset(rot_partitions), unclean=directory.unclean,
+            rot_records=self.rot_records, suspects=suspects, unclean=directory.unclean,
             same_boot=directory.same_boot, seconds=nanoseconds / 1e9)

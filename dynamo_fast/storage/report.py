@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RecoveryReport:
-    """What recovery did. A partition in `rot_partitions` has lost records and must be synced from its other homes."""
+    """What recovery did. A partition in `suspects` may lack acknowledged records, and must be synced from its other homes."""
 
     records: int  # of the log, removals included, taken into the write buffer
     skipped: int  # of the log, in LMDB already
     log_bytes: int  # read
     torn_bytes: int  # cut off the end: writes that no power cut had let reach the disk, and that nobody was told are durable
     rot_records: int  # damaged below the durable position, or unreadable; one stands for each stretch without a readable header
-    rot_partitions: frozenset[int]  # theirs; all partitions when a header was unreadable
+    suspects: frozenset[int]  # partitions of rot_records, all when a header was lost or the tail may be; and those of before
     unclean: bool  # the last process did not close the engine
     same_boot: bool  # the kernel has run ever since, so an unclean end cannot have lost what was written
     seconds: float

@@ -33,6 +33,6 @@ def engine_statistics(engine: LmdbEngine) -> dict[str, object]:
         "pass_ns": engine.pass_ns.as_dict(),
         "tick_ns": engine.tick_ns.as_dict(),
         "rot_found": engine.rot_found,
-        "rot_partitions": len(engine.rot_partitions),
+        "suspect_partitions": len(engine.suspects),
         "read_only": engine.read_only,
     }

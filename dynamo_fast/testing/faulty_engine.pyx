@@ -30,6 +30,7 @@ cdef class FaultyEngine(Engine):
     def __cinit__(self, Engine inner not None, *, bint journal=False, DotRegistry dots=None):
         self.inner = inner
         self.forest = inner.forest
+        self.suspected = inner.suspected    # one and the same
         self.damaged = set()
         self.journal = deque() if journal else None
         self.dots = dots

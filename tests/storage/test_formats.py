@@ -93,6 +93,6 @@ def test_a_lost_start_puts_everything_under_suspicion(tmp_path: Path) -> None:
     (tmp_path / "log" / "start").unlink()
     again = LmdbEngine(tmp_path, Disk(), settings(), partitions=64)
     assert again.get(store_key(1)) == record(1, 1)
-    assert again.rot_partitions == set(range(64))
+    assert again.suspects == set(range(64))
     again.close()
     assert LogStart(Disk(), tmp_path / "log").read() == 0

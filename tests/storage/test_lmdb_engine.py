@@ -302,17 +302,17 @@ def test_rot_in_lmdb_is_never_returned(tmp_path: Path) -> None:
     assert again.get(store_key(2)) == record(2, 2, 500)
     assert again.scan(LOWEST, HIGHEST, 10) == [(store_key(2), record(2, 2, 500))]
     partition = store_key(1)[0] >> 2
-    assert again.rot_partitions == {partition}
+    assert again.suspects == {partition}
     assert again.statistics()["rot_found"] == 2
     assert store_key(1) < store_key(2)
     assert again.scan(LOWEST, HIGHEST, 1) == [(store_key(2), record(2, 2, 500))]  # fewer than the limit would mean the end
     tick(again)
     again.close()
     third = open_lmdb(tmp_path, PARTITIONS)
-    assert third.recovery.rot_partitions == {partition}
+    assert third.recovery.suspects == {partition}
     third.forgive(partition)
     tick(third)
     third.close()
     fourth = open_lmdb(tmp_path, PARTITIONS)
-    assert fourth.rot_partitions == set()
+    assert fourth.suspects == set()
     fourth.close()

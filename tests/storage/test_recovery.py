@@ -210,7 +210,7 @@ def test_after_rot_the_trees_still_say_what_is_there(tmp_path: Path) -> None:
         model = {store_key(1): record(1, 2), store_key(2): record(2, 0)}
         assert engine.scan(LOWEST, HIGHEST, 10) == sorted(model.items())
         assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
-        assert engine.rot_partitions == {store_key(1)[0] >> 2}
+        assert engine.suspects == {store_key(1)[0] >> 2}
         if opener is open_moving:
             settle(engine)
         engine.close()

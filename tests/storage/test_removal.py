@@ -148,7 +148,7 @@ def test_a_removal_after_rot_leaves_true_trees(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(record(1, 1), record(1, 1)[:-1] + b"?"))
     for opener in (open_lmdb, open_moving, open_lmdb):
         engine = opener(tmp_path, PARTITIONS)
-        assert engine.rot_partitions == {store_key(1)[0] >> 2}
+        assert engine.suspects == {store_key(1)[0] >> 2}
         check(engine, {}, [store_key(1), store_key(2)])
         if opener is open_moving:
             settle(engine)
