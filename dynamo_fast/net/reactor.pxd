@@ -18,7 +18,6 @@ cdef class PassHandler(FrameHandler):
     cdef int end_pass(self) except -1
     cdef int synced(self) except -1
     cdef bint needs_time(self) noexcept
-    cdef int foresee(self, const uint8_t *data, size_t n) except -1
 
 @cython.final
 cdef class Reactor(SocketTable):

@@ -62,10 +62,6 @@ cdef class PassHandler(FrameHandler):
     cdef bint needs_time(self) noexcept:
         return False
 
-    cdef int foresee(self, const uint8_t *data, size_t n) except -1:
-        """These bytes have been received and are about to be handled, from where they stand: a chance to look ahead."""
-        return 0
-
 
 @cython.final
 cdef class Reactor(SocketTable):
@@ -268,8 +264,6 @@ cdef class Reactor(SocketTable):
             return self.drop(slot, "closed by the other side" if n == 0 else os.strerror(c_errno))
         self.received_bytes += n
         try:
-            # Of a stranger's bytes nothing is foreseen; what was foreseen of another's, in this same memory, must be forgotten (!).
-            self.handler.foresee(self.scratch, n if connection.hello_done else 0)
             connection.received_from(self.scratch, n)
         except ProtocolError as error:
             self.protocol_errors += 1

@@ -3,12 +3,13 @@
 Under load a receive brings dozens of requests, and handling one of them alone is mostly waiting for memory: for the place in the
 write buffer's table, for the record behind it, for the leaf of the Merkle tree. So before the first frame is handled, the keys of up
 to LOOKAHEAD_MAX frames are hashed side by side (MD5 takes sixteen in the time of two) and the processor is told to fetch what they
-will touch; by the time their turn comes it is there.
+will touch; by the time their turn comes it is there. When these have been handled, the next so many are looked at.
 
 Nothing depends on it: a frame that was not foreseen is addressed when it is handled. Bytes are looked at before their checksum has
 been, so every parser here is one that believes nothing; a frame that turns out damaged ends the connection before its address is used.
 
-INVARIANT: an address is handed out only for the very pointer it was worked out from, in order, within the same receive.
+INVARIANT: an address is handed out only for the very pointer it was worked out from, in order, within the same receive. Whoever
+receives says so with `foresee` before each receive is handled, which forgets the one before.
 """
 
 from libc.string cimport memcpy
@@ -64,7 +65,14 @@ cdef class Lookahead:
         self.replica = replica
 
     cdef int foresee(self, const uint8_t *data, size_t n) noexcept:
-        """Addresses the frames that stand whole at the start of these n bytes; forgets what was foreseen before."""
+        """These n bytes are handled next, from where they stand; what was foreseen before is forgotten."""
+        self.next, self.left = data, n
+        return self.look()
+
+    cdef int look(self) noexcept:
+        """Addresses the next frames that stand whole."""
+        cdef const uint8_t *data = self.next
+        cdef size_t n = self.left
         cdef const uint8_t *keys[LOOKAHEAD_MAX]
         cdef size_t lengths[LOOKAHEAD_MAX]
         cdef uint8_t positions[16 * LOOKAHEAD_MAX]
@@ -80,6 +88,9 @@ cdef class Lookahead:
                 keys[count], lengths[count] = self.addresses[count].key, self.addresses[count].key_bytes
                 count += 1
             at += FRAME_HEADER_BYTES + body_bytes
+        # A frame that is not whole ends it: nothing behind that one is handled from here.
+        self.left = n - at if count == LOOKAHEAD_MAX else 0
+        self.next = data + at
         if count < 2:
             return 0
         md5_several(keys, lengths, count, positions)
@@ -103,6 +114,8 @@ cdef class Lookahead:
     cdef int locate(self, const uint8_t *bucket, size_t bucket_bytes, const uint8_t *key, size_t key_bytes, Address *address) noexcept:
         """As Replica.locate, which it calls unless this key is the next one foreseen."""
         cdef Address *next
+        if self.left and key >= self.next and key < self.next + self.left:
+            self.look()
         # Frames refused before they were addressed are passed over.
         while self.used < self.count and self.addresses[self.used].key < key:
             self.used += 1

@@ -245,6 +245,7 @@ cdef class WriteBuffer:
     cdef void fetch_ahead(self, const uint8_t *store_key, int step) noexcept nogil:
         cdef Table *table = &(<Generation>self.active_now[range_of(store_key)]).tables[table_of(store_key)]
         cdef uint64_t hash = load_u64(store_key + 16), cell
+        cdef uint32_t i
         cdef const uint8_t *slot
         if step == 0:
             prefetch(table)
@@ -253,15 +254,19 @@ cdef class WriteBuffer:
         elif step == 1:
             prefetch(&table.cells[<uint32_t>hash & table.mask])
         else:
-            # The first cell only: a record further along its chain is waited for when it is looked for.
-            cell = table.cells[<uint32_t>hash & table.mask]
-            if cell != 0 and (cell ^ hash) & TAG_MASK == 0:
+            i = <uint32_t>hash & table.mask
+            cell = table.cells[i]
+            while cell != 0 and (cell ^ hash) & TAG_MASK != 0:
+                i = (i + 1) & table.mask
+                cell = table.cells[i]
+            if cell != 0:
                 slot = self.region.base + ((cell & ~TAG_MASK) - 1) * 8
                 prefetch(slot)
                 prefetch(slot + 64)
                 prefetch(slot + 128)
                 prefetch(slot + 192)
                 prefetch(slot + 256)
+                prefetch(slot + 320)
 
     cdef Generation freeze(self, unsigned int range_index):
         """The range's active generation becomes its frozen one (there is none now) and an empty one takes its place."""

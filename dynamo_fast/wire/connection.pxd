@@ -25,6 +25,8 @@ cdef class Outbox:
 cdef class FrameHandler:
     # body has header.body_bytes bytes, and both live until this returns.
     cdef int frame(self, Connection connection, const FrameHeader *header, const uint8_t *body) except -1
+    # The n bytes at data are handled next, from there; n is 0 when nothing may be foreseen. Called before any of them is.
+    cdef int foresee(self, const uint8_t *data, size_t n) except -1
     cdef int closed(self, Connection connection) except -1
 
 
@@ -53,8 +55,8 @@ cdef class Connection:
     cdef unsigned long long turn            # outbox.turn when pass_mark was set
     cdef unsigned long long pass_mark       # appended_bytes when this pass first appended
 
-    cdef int received(self) except -1
     cdef int received_from(self, const uint8_t *data, size_t n) except -1
+    cdef int64_t complete(self, const uint8_t *data, size_t n) except -1
     cdef uint8_t *begin(self, uint8_t type, uint8_t flags, uint16_t status, uint64_t request_id, size_t body_bytes) except NULL
     cdef int finish(self) except -1
     cpdef unsigned long long outgoing_mark(self)

@@ -1,6 +1,6 @@
 """One connection, sans-I/O: bytes that came become frames for a handler, and answers become bytes to send.
 
-The reactor reads a socket and calls `received`; the handler (the data plane) is called with each whole frame and answers
+The reactor reads a socket and calls `received_from`; the handler (the data plane) is called with each whole frame and answers
 with `begin` and `finish`, on this connection or on any other; every connection with something to send is in the outbox,
 which the reactor drains at the end of its pass. The simulator and the tests move the same bytes with `feed` and `take`.
 
@@ -13,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from dynamo_fast.core.bytes cimport load_u32
 from dynamo_fast.wire.buffer cimport Buffer
 from dynamo_fast.wire.data_messages cimport MESSAGE_HELLO, MESSAGE_HELLO_REPLY
 from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FrameHeader, frame_problem, scan_frame, seal_frame
@@ -90,8 +91,12 @@ cdef class FrameHandler:
 
     cdef int frame(self, Connection connection, const FrameHeader *header, const uint8_t *body) except -1:
         """One whole frame. header and body are valid until this returns. It may append to any connection's outgoing,
-        this one's too, and may close any. What it raises ends `received` and reaches the reactor."""
+        this one's too, and may close any. What it raises ends `received_from` and reaches the reactor."""
         raise NotImplementedError("a FrameHandler says what to do with a frame")
+
+    cdef int foresee(self, const uint8_t *data, size_t n) except -1:
+        """These bytes are about to be handled, from where they stand: a chance to look ahead. What was foreseen before is over."""
+        return 0
 
     cdef int closed(self, Connection connection) except -1:
         """The connection is gone; called once by whoever owns the socket."""
@@ -140,38 +145,48 @@ cdef class Connection:
     cdef size_t body_bytes_max(self) noexcept:
         return self.frame_bytes_max if self.hello_done else min(self.frame_bytes_max, <size_t>STRANGER_BYTES_MAX)
 
-    cdef int received(self) except -1:
-        """Hands every whole frame in incoming to the handler; stops early once closing, and drops the rest.
-
-        Raises ProtocolError when the bytes are not the protocol, and whatever the handler raises: close the connection.
-        """
-        cdef Buffer incoming = self.incoming
-        cdef int64_t taken
-        while not self.closing:
-            taken = self.cut(incoming.data + incoming.head, incoming.size())
-            if taken == 0:
-                return 0
-            incoming.consume(taken)
-        incoming.truncate(0)
-        return 0
-
     cdef int received_from(self, const uint8_t *data, size_t n) except -1:
-        """The same for n bytes that stand elsewhere, such as in a buffer that the reactor shares among connections.
+        """Hands every whole frame to the handler, of what came before and of these n bytes; stops early once closing, and drops the rest.
 
-        Whole frames are handled where they stand; only an unfinished one is copied to incoming. So an idle or trickling
-        connection holds no memory. data must stay as it is until this returns.
+        Frames are handled where they stand; only an unfinished one is copied to incoming, and of the next bytes what it lacks. So
+        an idle or trickling connection holds no memory. data must stay as it is until this returns. Raises ProtocolError when the
+        bytes are not the protocol, and whatever the handler raises: close the connection.
         """
         cdef int64_t taken
         if self.incoming.size():
-            self.incoming.append(data, n)
-            return self.received()
-        while not self.closing:
+            self.handler.foresee(data, 0)
+            taken = self.complete(data, n)
+            data += taken
+            n -= taken
+        # Of a stranger's bytes nothing is foreseen; what was foreseen of another's, in this same memory, must be forgotten (!).
+        self.handler.foresee(data, n if self.hello_done else 0)
+        while n and not self.closing:
             taken = self.cut(data, n)
             if taken == 0:
                 return self.incoming.append(data, n)
             data += taken
             n -= taken
         return 0
+
+    cdef int64_t complete(self, const uint8_t *data, size_t n) except -1:
+        """Gives the unfinished frame what it lacks, from the start of data, and handles it once it is whole; how much that was."""
+        cdef Buffer incoming = self.incoming
+        cdef size_t given = 0, lacking
+        cdef int64_t taken
+        if incoming.size() < FRAME_HEADER_BYTES:
+            given = min(n, FRAME_HEADER_BYTES - incoming.size())
+            incoming.append(data, given)
+            if incoming.size() < FRAME_HEADER_BYTES:
+                return given
+        taken = self.cut(incoming.data + incoming.head, incoming.size())
+        if taken == 0:
+            # The header has been found good, so its length is believed.
+            lacking = min(n - given, FRAME_HEADER_BYTES + load_u32(incoming.data + incoming.head) - incoming.size())
+            incoming.append(data + given, lacking)
+            given += lacking
+            taken = self.cut(incoming.data + incoming.head, incoming.size())
+        incoming.consume(taken)
+        return given
 
     cdef int64_t cut(self, const uint8_t *data, size_t n) except -1:
         """Handles the frame at the start of data; the bytes it took, 0 when it is not whole."""
@@ -202,7 +217,7 @@ cdef class Connection:
         cdef Buffer outgoing = self.outgoing
         if self.open:
             raise AssertionError("a frame was begun before the last one was finished")
-        if body_bytes > 0xFFFFFFFF or FRAME_HEADER_BYTES + body_bytes > outgoing.limit - outgoing.size():
+        if body_bytes > <size_t>0xFFFFFFFF or FRAME_HEADER_BYTES + body_bytes > outgoing.limit - outgoing.size():
             raise OutgoingFull(f"{outgoing.size()} bytes wait to be sent, {outgoing.limit} may: the other side does not read")
         outgoing.reserve(FRAME_HEADER_BYTES + body_bytes)
         self.open_header.body_bytes = <uint32_t>body_bytes
@@ -265,7 +280,7 @@ cdef class Connection:
         self.finish()
 
     def feed(self, bytes data not None) -> None:
-        """Takes bytes that came from the other side, handling every frame that is now whole. Raises as received does."""
+        """Takes bytes that came from the other side, handling every frame that is now whole. Raises as received_from does."""
         self.received_from(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     def take(self, size_t n=0xFFFFFFFF) -> bytes:

@@ -13,7 +13,7 @@ import trio
 import trio.lowlevel
 
 from dynamo_fast.net import reactor as reactor_module
-from dynamo_fast.wire.data_messages import encode_get, encode_put
+from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
 from dynamo_fast.wire.frame import encode_frame
 from dynamo_fast.wire.status import MessageType, Status
 from tests.net.served import HELLO, Caller, ask, served, until
@@ -138,6 +138,32 @@ def test_what_was_foreseen_of_one_connections_bytes_is_not_believed_of_anothers(
             for key, status in ((b"aaaa", Status.NOT_FOUND), (b"bbbb", Status.OK)):
                 await second.send(encode_frame(MessageType.GET, encode_get(key), request_id=2))
                 assert (await second.frame()).status == status
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("step_bytes", [100_000, 4093, 211])
+def test_more_frames_than_are_looked_at_at_once_each_meet_their_own_key(step_bytes: int) -> None:
+    """Windows of look-ahead end among frames without a key too, and receives end inside frames."""
+
+    async def main() -> None:
+        async with served() as (_, address):
+            caller = await Caller.connect(address)
+            keys = [b"key %d" % number for number in range(200)]
+            puts = [
+                encode_frame(MessageType.PUT, encode_put(key, key * 2, put_id=key.ljust(16)), request_id=number) + ask(b"") * (number % 3)
+                for number, key in enumerate(keys)
+            ]
+            sent = b"".join(puts)
+            for at in range(0, len(sent), step_bytes):
+                await caller.send(sent[at : at + step_bytes])
+            replies = [await caller.frame() for _ in range(sent.count(ask(b"")) + len(keys))]
+            assert [reply.status for reply in replies if reply.type == MessageType.PUT_REPLY] == [Status.OK] * len(keys)
+            gets = b"".join(encode_frame(MessageType.GET, encode_get(key), request_id=number) for number, key in enumerate(keys))
+            await caller.send(gets)
+            for key in keys:
+                _, siblings = decode_get_reply((await caller.frame()).body)
+                assert [value for value, _, _ in siblings] == [key * 2]
 
     trio.run(main)
 

@@ -48,6 +48,17 @@ def test_one_call_hands_over_all_whole_frames_and_keeps_the_rest() -> None:
     assert len(node.connection.incoming) == 0
 
 
+@pytest.mark.parametrize("first_bytes", [1, 23, 24, 25, 123])
+def test_only_the_unfinished_frame_is_copied_and_those_behind_it_are_handled_where_they_stand(first_bytes: int) -> None:
+    held = []
+    node = End(lambda connection, frame: held.append(len(connection.incoming)))
+    frame = encode_frame(PUT, b"x" * 100, 1)
+    node.connection.feed(frame[:first_bytes])
+    node.connection.feed(frame[first_bytes:] + frame * 3 + frame[:50])
+    assert held == [len(frame), 0, 0, 0]
+    assert len(node.connection.incoming) == 50
+
+
 # Strangers
 
 
