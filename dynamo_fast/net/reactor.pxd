@@ -24,6 +24,7 @@ cdef class Reactor(SocketTable):
     cdef readonly PassHandler handler
     cdef int timer_fd, wake_fd, sync_fd
     cdef bint timer_armed
+    cdef bint ticked                # the pass under way has met a tick
     cdef bint stopping
     cdef uint8_t *scratch           # RECEIVE_BYTES
     cdef void *events               # epoll_event, EVENTS_MAX of them

@@ -174,10 +174,10 @@ cdef class Reactor(SocketTable):
                 if count <= 0 and len(self.outbox) == 0:
                     break
                 self.event_next, self.event_count = 0, max(count, 0)
-            began = self.now_us = clock_us(CLOCK_MONOTONIC)
+            self.now_us = clock_us(CLOCK_MONOTONIC)
             self.run_pass()
             ended_us = clock_us(CLOCK_MONOTONIC)
-            self.pass_us.record(ended_us - began)
+            self.pass_us.record(ended_us - self.now_us)
             if ended_us - began_us >= self.budget_us or self.stopping or self.handler.wants_loop:
                 break
             timeout_ms = self.linger_ms
@@ -189,6 +189,7 @@ cdef class Reactor(SocketTable):
         cdef epoll_event *event
         cdef int handled = 0
         self.passes += 1
+        self.ticked = False
         self.outbox.begin_pass()
         self.outbox.in_pass = True
         self.handler.begin_pass(self.now_us, clock_us(CLOCK_REALTIME) // 1000)
@@ -210,10 +211,14 @@ cdef class Reactor(SocketTable):
         return self.keep_time()
 
     cdef int keep_time(self) except -1:
-        """A tick every TICK_MS while requests are under way, none while not: an idle node sleeps."""
+        """A tick every TICK_MS while requests are under way, none while not: an idle node sleeps.
+
+        What stops the ticks is a tick that finds nothing under way, not the pass that ends the last request: under a light load
+        every pass would start or stop them, and that is a system call.
+        """
         cdef itimerspec every
         cdef bint wanted = self.handler.needs_time()
-        if wanted == self.timer_armed:
+        if wanted == self.timer_armed or not wanted and not self.ticked:
             return 0
         memset(&every, 0, sizeof(every))
         if wanted:
@@ -227,16 +232,17 @@ cdef class Reactor(SocketTable):
         cdef uint64_t drained
         cdef Py_ssize_t slot
         if kind == LISTENER:
-            return self.accept_all(<int>(data & 0xFFFFFFFF))
+            return self.accept_all(<int><uint32_t>data)
         if kind == TIMER:
             read(self.timer_fd, &drained, 8)
+            self.ticked = True
             return 0
         if kind == WAKE:
             read(self.wake_fd, &drained, 8)
             return 0
         if kind == SYNC:
             return self.handler.synced()
-        slot = <Py_ssize_t>(data & 0xFFFFFFFF)
+        slot = <Py_ssize_t><uint32_t>data
         if self.sockets[slot].fd < 0 or (<Connection>self.connections[slot]).generation != (data >> 32):
             return 0  # closed earlier in this pass; whoever has the slot now has events of its own
         if bits & EPOLLOUT:
