@@ -27,6 +27,7 @@ from dynamo_fast.client.errors import DynamoError, Unreachable
 from dynamo_fast.client.operations import Cluster
 from dynamo_fast.core.options import RECONCILE_VALUES, BucketSettings
 from dynamo_fast.core.ring import Ring
+from dynamo_fast.env import parse_address
 from dynamo_fast.wire.control_messages import BucketEntry, PlacementReply, StatusReply
 
 POLL_S = 0.1  # between two looks of --wait
@@ -150,7 +151,7 @@ def status_document(node: StatusReply | DynamoError) -> dict[str, Any]:
 
 def print_status(nodes: Mapping[str, StatusReply | DynamoError], statistics: bool) -> None:
     table = Table("node", "state", "host", "zone", "up", "placement", "members", "peers up", box=None)
-    for address, node in nodes.items():
+    for address, node in sorted(nodes.items(), key=lambda item: parse_address(item[0])):
         if isinstance(node, DynamoError):
             table.add_row(address, "unreachable", str(node))
         else:
@@ -177,7 +178,7 @@ async def show_shares(cluster: Cluster, as_json: bool) -> None:
         print_json(plain(reply))
         return
     table = Table("node", "host", "zone", "weight", "first home of", "home of", "share", "up", box=None)
-    for member in reply.members:
+    for member in sorted(reply.members, key=lambda member: parse_address(member.node.address)):
         node = member.node
         owned = (str(member.partitions_first), str(member.partitions_owned), f"{member.share:.1%}")
         table.add_row(node.address, node.host, node.zone or "-", str(node.weight), *owned, "yes" if member.up else "no")

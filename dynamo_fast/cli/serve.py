@@ -57,7 +57,9 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             singular = (spelled.removesuffix("s"),) if spelled.endswith("s") else ()
             option = click.option(spelled, *singular, variable, multiple=True, metavar="ADDRESS[,ADDRESS...]", help=help_text)
         else:
-            option = click.option(spelled, variable, default=None, metavar="TEXT", help=help_text)
+            choices = setting.allowed.split(" or ")
+            metavar = f"[{'|'.join(choices)}]" if len(choices) > 1 else "TEXT"
+            option = click.option(spelled, variable, default=None, metavar=metavar, help=help_text)
         command = option(command)
     return command
 

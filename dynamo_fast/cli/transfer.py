@@ -36,7 +36,7 @@ from dynamo_fast.cli.output import (
 )
 from dynamo_fast.client.bucket import Bucket
 from dynamo_fast.client.client import Client
-from dynamo_fast.client.errors import BatchFailed, DynamoError
+from dynamo_fast.client.errors import BatchFailed, DynamoError, NoSuchBucket
 from dynamo_fast.client.results import Result
 
 BATCH_KEYS, BATCH_BYTES = 1000, 8 << 20  # keys in one step, or bytes of values, whichever comes first
@@ -72,6 +72,7 @@ def load(arguments: Mapping[str, Any], source: Path, overwrite: bool) -> None:
     """Write many keys from SOURCE: a file of JSON lines, a directory of files, or - for JSON lines on stdin.
 
     Keys that fail are named on stderr, the rest is loaded, and the exit code tells of the first failure. Loading again is harmless.
+    A bucket other than the default one must have been made with `dynamo-fast bucket set`.
     """
     if str(source) != "-" and not source.exists():
         fail(f"{source} does not exist")
@@ -209,6 +210,9 @@ class Loader:
         failures = await self._put([(entry, entry.values[0]) for entry in batch], self._overwrite)
         rest = [(entry, value) for entry in batch for value in entry.values[1:] if entry.key not in failures]
         failures |= await self._put(rest, False)
+        for _, error in failures.values():
+            if isinstance(error, NoSuchBucket):
+                raise error  # every key would fail so
         for key, (entry, error) in failures.items():
             self.failed += 1
             self.code = self.code or exit_code(error)
@@ -282,7 +286,10 @@ def from_lines(lines: IO[bytes], name: str) -> Iterator[Entry]:
 
 def parse_line(line: bytes, where: str) -> Entry:
     """One JSON line; ValueError says what is wrong with it."""
-    record = json.loads(line)
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
     if not isinstance(record, dict):
         raise ValueError("is not a JSON object")
     key = from_field(record, "key")

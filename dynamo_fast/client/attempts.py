@@ -24,6 +24,7 @@ from dynamo_fast.client.errors import (
     Unknown,
     Unreachable,
     error_of,
+    no_such_bucket,
 )
 from dynamo_fast.client.pool import Node
 from dynamo_fast.client.results import Result, Sibling
@@ -204,7 +205,8 @@ class Caller:
                     return True
                 error = DeadlineExceeded("no answer covered what the session has seen of this key: its replicas may be unreachable")
             else:
-                error = error_of(reply.status, reply.body)
+                unnamed = reply.status == Status.NO_SUCH_BUCKET and call.bucket
+                error = no_such_bucket(call.bucket) if unnamed else error_of(reply.status, reply.body)
             by_node = True
         if isinstance(error, Unknown) and call.doubt is None:
             call.doubt = error

@@ -160,6 +160,12 @@ OF_STATUS: dict[int, type[DynamoError]] = {
 RETRYABLE = (Overload, NotReady, ReadOnly, StalePlacement, NotEnoughReplicas, Unreachable, Unknown)
 
 
+def no_such_bucket(name: bytes) -> NoSuchBucket:
+    """The error of a bucket that was never set, by its name."""
+    shown = name.decode("utf-8", "backslashreplace")
+    return NoSuchBucket(f"there is no bucket {shown!r}: make it with `dynamo-fast bucket set {shown}`, or db.cluster.set_bucket")
+
+
 def error_of(status: int, body: bytes) -> DynamoError:
     """The error of a reply whose status is neither OK nor NOT_FOUND; body: its text, UTF-8 (docs/protocol.md).
 

@@ -15,11 +15,20 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from dynamo_fast.client.connection import Answers
-from dynamo_fast.client.errors import DynamoError, QuorumFailed, StalePlacement, Unknown, error_of
+from dynamo_fast.client.errors import DynamoError, QuorumFailed, StalePlacement, Unknown, error_of, no_such_bucket
 from dynamo_fast.client.pool import Node
 from dynamo_fast.client.routing import reply_in
 from dynamo_fast.client.shared import Shared
-from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, KEYS_PARTITIONS_MAX, KeysPageReply, KeysPageRequest, Reply, encode
+from dynamo_fast.core.options import BucketSettings
+from dynamo_fast.wire.control_messages import (
+    KEYS_PAGE_MAX,
+    KEYS_PARTITIONS_MAX,
+    KeysPageReply,
+    KeysPageRequest,
+    PlacementReply,
+    Reply,
+    encode,
+)
 from dynamo_fast.wire.frame import Frame
 from dynamo_fast.wire.key_page import STORE_KEY_BYTES, KeyPage, merge_pages
 from dynamo_fast.wire.status import MessageType, Status
@@ -62,8 +71,13 @@ def untold(after: bytes, total: int) -> int:
     return (int.from_bytes(after, "big") + 1) * total >> 8 * STORE_KEY_BYTES if after else 0
 
 
+def settings_of(placement: PlacementReply, bucket: bytes) -> BucketSettings | None:
+    """What was set for a bucket; None when nothing was, which only the default bucket, of the empty name, can do without."""
+    return next((entry.settings for entry in placement.buckets if entry.name == bucket), None)
+
+
 class Keys:
-    """Async iterator over the keys of one bucket, as bytes. Raises DynamoError when R homes of a partition cannot be asked."""
+    """Async iterator over the keys of one bucket, as bytes. Raises NoSuchBucket, or another DynamoError when R homes cannot be asked."""
 
     def __init__(self, shared: Shared, bucket: bytes, deadline_s: float, page: int) -> None:
         self._shared = shared
@@ -104,7 +118,13 @@ class Keys:
     async def _begin(self) -> list[_Stream]:
         """The streams of a whole listing: R homes of each partition."""
         placement = await self._shared.placement()
-        settings = next((bucket.settings for bucket in placement.buckets if bucket.name == self._bucket), None)
+        settings = settings_of(placement, self._bucket)
+        if settings is None and self._bucket:
+            await self._shared.router.refresh()  # it may have been made since
+            placement = await self._shared.placement()
+            settings = settings_of(placement, self._bucket)
+            if settings is None:
+                raise no_such_bucket(self._bucket)
         homes = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
         self.partitions = placement.partitions
         partitions = [partition for partition in range(self.partitions) for _ in range(homes)]

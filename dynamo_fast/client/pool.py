@@ -87,7 +87,8 @@ class Node:
         except trio.TooSlowError:
             self._failed(Unreachable(f"{self.address}: no connection within {pool.settings.dial_timeout_s:g} s"))
         except (OSError, ValueError) as error:
-            self._failed(Unreachable(f"{self.address}: {error}"))
+            cause = error.__cause__  # where a name has one address, trio's own sentence says less
+            self._failed(Unreachable(f"{self.address}: {(isinstance(cause, OSError) and cause.strerror) or error}"))
         else:
             connection = Connection(stream, pool.settings, self.observe, self.address)
             async with trio.open_nursery() as nursery:

@@ -41,7 +41,7 @@ def open_engine(config: Config, env: Env, directory: Path) -> Engine:
         env.wall_ms(),
     )
     engine = LmdbEngine(directory, env.disk, bounds, partitions=partitions, visitor=logged)
-    log.info("the records are open", extra=asdict(engine.recovery))
+    log.info("the records are open", extra=asdict(engine.recovery) | {"suspects": len(engine.recovery.suspects)})
     return engine
 
 

@@ -81,6 +81,7 @@ def test_a_delete_among_the_siblings_has_no_value_and_can_be_taken(shell: Shell[
 def test_keys_are_listed_escaped_raw_counted_and_as_json(shell: Shell[FakeCluster]) -> None:
     for key in ("plain", "tab\there", "ключ", b"\xff\xfe"):
         shell("put -b names", key, "v")
+    shell("bucket set names")
     assert sorted(shell("keys -b names").stdout.splitlines()) == sorted(["plain", "tab\\there", "ключ", "\\xff\\xfe"])
     raw = shell("keys -b names -0").stdout_bytes.split(b"\0")
     assert sorted(raw) == sorted([b"", b"plain", b"tab\there", "ключ".encode(), b"\xff\xfe"])

@@ -66,6 +66,7 @@ def test_json_lines_go_in_and_come_out(shell: Shell[FakeCluster], tmp_path: Path
     assert json.loads(shell("load --json --blind", target).stdout) == {"loaded": 9, "failed": 0, "bytes": 3 * sum(map(len, KEYS))}
     siblings = [json.loads(line) for line in shell("export").stdout.splitlines()]
     assert {len(record["siblings"]) for record in siblings} == {2}
+    shell("bucket set copy")
     shell("load -b copy", stdin=shell("export").stdout_bytes)
     assert sorted(shell("export -b copy").stdout.splitlines()) == sorted(shell("export").stdout.splitlines())
 
@@ -99,7 +100,7 @@ def test_a_directory_goes_in_and_comes_out(shell: Shell[FakeCluster], tmp_path: 
 
 def test_bad_input_names_its_place_and_what_was_loaded_before(shell: Shell[FakeCluster], tmp_path: Path) -> None:
     for line, words in (
-        (b"{", "stdin:2"),
+        (b"{", "stdin:2: is not JSON"),
         (b"[]", "stdin:2: is not a JSON object"),
         (b'{"value": "v"}', "stdin:2: has no 'key'"),
         (b'{"key": "k"}', "stdin:2: has no 'value'"),
@@ -114,6 +115,17 @@ def test_bad_input_names_its_place_and_what_was_loaded_before(shell: Shell[FakeC
         assert "(1 keys were loaded before)" in failed.stderr
     assert "does not exist" in shell("load", tmp_path / "absent", code=1).stderr
     assert shell("get first").stdout_bytes == b"v"
+
+
+def test_a_bucket_that_was_never_made_is_told_once_and_by_its_name(shell: Shell[FakeCluster], tmp_path: Path) -> None:
+    for node in shell.cluster.nodes:
+        node.script.extend([Status.NO_SUCH_BUCKET] * 5000)
+    lines = "".join(json.dumps({"key": f"k{number}", "value": "v"}) + "\n" for number in range(5000))
+    failed = shell("load -b typo", stdin=lines.encode(), code=1)
+    assert failed.stderr.count("there is no bucket 'typo': make it with `dynamo-fast bucket set typo`") == 1
+    assert "there is no bucket 'typo'" in shell("keys -b typo --count", code=1).stderr
+    assert "there is no bucket 'typo'" in shell("export -b typo", tmp_path / "out", code=1).stderr
+    assert json.loads(shell("export -b typo --json", code=1).stdout)["error"] == "NoSuchBucket"
 
 
 def test_keys_that_fail_are_named_and_the_rest_is_loaded(shell: Shell[FakeCluster]) -> None:

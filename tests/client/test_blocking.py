@@ -30,10 +30,10 @@ def test_it_does_what_the_trio_client_does() -> None:
         assert not db.get("k").found
         carts = db.bucket("carts", w=3)
         assert carts.name == b"carts"
+        db.cluster.set_bucket("carts", dynamo_fast.BucketSettings(r=1))
         carts.put_many({f"c{i}": b"v" for i in range(50)})
         assert [result.value for result in carts.get_many([f"c{i}" for i in range(50)])] == [b"v"] * 50
         assert sorted(carts.keys(page=3)) == sorted(b"c%d" % i for i in range(50))
-        db.cluster.set_bucket("carts", dynamo_fast.BucketSettings(r=1))
         assert db.cluster.buckets().buckets[0].name == b"carts"
         assert db.cluster.placement().replicas == 3
         assert db.statistics()["retries"] == 0

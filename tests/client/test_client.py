@@ -183,6 +183,8 @@ async def test_concurrent_updates_lose_nothing() -> None:
 async def test_keys_lists_each_live_key_of_its_bucket_once() -> None:
     async with fake_cluster() as (cluster, db):
         await db.put_many({f"k{i}": b"v" for i in range(500)})
+        for bucket in ("carts", "empty"):
+            await db.cluster.set_bucket(bucket, BucketSettings())
         await db.bucket("carts").put("elsewhere", b"v")
         await db.delete("k7")
         wanted = sorted(b"k%d" % i for i in range(500) if i != 7)
@@ -190,6 +192,8 @@ async def test_keys_lists_each_live_key_of_its_bucket_once() -> None:
         assert sorted(await listed(db.keys(page=2))) == wanted
         assert await listed(db.bucket("carts").keys()) == [b"elsewhere"]
         assert await listed(db.bucket("empty").keys()) == []
+        with pytest.raises(dynamo_fast.NoSuchBucket, match="no bucket 'typo': make it with `dynamo-fast bucket set typo`"):
+            await listed(db.bucket("typo").keys())
         await cluster.nodes[0].kill()  # two homes of each partition are left
         assert sorted(await listed(db.keys())) == wanted
         await cluster.nodes[1].kill()

@@ -209,6 +209,15 @@ async def test_a_page_that_makes_no_sense_is_a_failure_of_that_home(nonsense: Ca
 
 
 @in_virtual_time
+async def test_a_bucket_made_by_another_client_is_listed_at_once() -> None:
+    async with fake_cluster() as (cluster, db):
+        with pytest.raises(dynamo_fast.NoSuchBucket):
+            await db.bucket("new").keys().take(1)
+        cluster.buckets[b"new"] = BucketSettings()
+        assert await db.bucket("new").keys().take(1) == []
+
+
+@in_virtual_time
 async def test_progress_goes_from_none_to_all() -> None:
     async with fake_cluster() as (_, db):
         await filled(db)
