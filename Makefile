@@ -107,8 +107,8 @@ smoke: .venv/stamp-build  ## build, import and one small cluster on each Python 
 
 # ---- to be fast --------------------------------------------------------------------------------------------------
 
-bench: .venv/stamp-test  ## pytest-benchmark over every piece of the core
-	@$(BIN)/python -m pytest bench -o python_files='bench_*.py' --benchmark-only $(ARGS)
+bench: .venv/stamp-test  ## pytest-benchmark over every piece, and how many times faster it is than what it is compared to
+	@$(BIN)/python -m pytest bench -o python_files='bench_*.py' --benchmark-only --benchmark-columns=min,median,rounds $(ARGS)
 
 compare: .venv/stamp-test  ## the same load against redis and against a cluster of three (SOAK=1: also for ten minutes)
 	@$(BIN)/python -m bench.compare $(if $(SOAK),--soak) $(ARGS)

@@ -51,6 +51,7 @@ async def by_tasks(operation: Callable[[str], Awaitable[object]]) -> None:
 @pytest.mark.parametrize("way", [one_by_one, by_tasks])
 @pytest.mark.parametrize("name", ["get", "put"])
 def test_trio_client(benchmark: Any, db: Client, name: str, way: Callable[..., Awaitable[None]]) -> None:
+    benchmark.group = f"{OPERATIONS} {name}s"
     client = db.loop.db
     operation = client.get if name == "get" else partial(_put, client.put)
     benchmark(db.loop.call, way, operation)
@@ -60,14 +61,17 @@ async def _put(put: Callable[[str, bytes], Awaitable[bytes]], key: str) -> None:
     await put(key, VALUE)
 
 
+@pytest.mark.benchmark(group=f"{OPERATIONS} gets")
 def test_get_many(benchmark: Any, db: Client) -> None:
     assert len(benchmark(db.get_many, KEYS)) == OPERATIONS
 
 
+@pytest.mark.benchmark(group=f"{OPERATIONS} puts")
 def test_put_many(benchmark: Any, db: Client) -> None:
     assert len(benchmark(db.put_many, dict.fromkeys(KEYS, VALUE))) == OPERATIONS
 
 
+@pytest.mark.benchmark(group=f"{OPERATIONS} gets")
 def test_blocking_get(benchmark: Any, db: Client) -> None:
     def thousand() -> None:
         for key in KEYS:

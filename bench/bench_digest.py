@@ -10,11 +10,13 @@ from dynamo_fast.core.digest import key_position, md5, md5_many
 
 @pytest.mark.parametrize("message_bytes", [16, 250, 4096])
 def test_md5(benchmark: BenchmarkFixture, message_bytes: int) -> None:
+    benchmark.group = f"MD5 of {message_bytes} bytes"
     assert len(benchmark(md5, bytes(message_bytes))) == 16
 
 
 @pytest.mark.parametrize("message_bytes", [16, 250, 4096])
 def test_md5_of_hashlib(benchmark: BenchmarkFixture, message_bytes: int) -> None:
+    benchmark.group = f"MD5 of {message_bytes} bytes"
     message = bytes(message_bytes)
     assert len(benchmark(lambda: hashlib.md5(message).digest())) == 16
 

@@ -10,6 +10,7 @@ from dynamo_fast.load.keys import KeySpace
 
 @pytest.mark.parametrize("order", ["uniform", "zipf"])
 def test_draw_1000_keys(benchmark: Any, order: str) -> None:
+    benchmark.group = "draw 1000 keys"
     draw = Draw(KeySpace(1_000_000, 100, 100), order)
 
     def draws() -> None:

@@ -34,6 +34,7 @@ def ring(nodes: int) -> Ring:
     return first_placement(members(nodes), PARTITIONS, REPLICAS).ring()
 
 
+@pytest.mark.benchmark(group="preference list of a key")
 def test_preference_list_of_one_key(benchmark: BenchmarkFixture) -> None:
     assert len(benchmark(ring(10).preference_list, b"customer-0000001")) == REPLICAS
 
@@ -48,6 +49,7 @@ def test_preference_lists_of_a_batch(benchmark: BenchmarkFixture, key_bytes: int
     assert len(benchmark(ring(10).preference_lists, batch)) == BATCH
 
 
+@pytest.mark.benchmark(group="preference list of a key")
 def test_basic_ring_walk(benchmark: BenchmarkFixture) -> None:
     basic = BasicRing([(md5(b"%d-%d" % (node, token)), node) for node in range(10) for token in range(100)])
     assert len(benchmark(basic.preference_list, b"customer-0000001", REPLICAS)) == REPLICAS

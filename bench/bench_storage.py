@@ -35,6 +35,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     opened.close()
 
 
+@pytest.mark.benchmark(group="32 puts and their log write")
 def test_put(benchmark: BenchmarkFixture, engine: Engine) -> None:
     """A random key that is in the buffer; every 32nd put ends a pass."""
     numbers = itertools.count()
@@ -47,6 +48,7 @@ def test_put(benchmark: BenchmarkFixture, engine: Engine) -> None:
     benchmark(put_32)
 
 
+@pytest.mark.benchmark(group="find")
 def test_find(benchmark: BenchmarkFixture, engine: Engine) -> None:
     numbers = itertools.count()
     assert benchmark(lambda: engine.get(KEYS[next(numbers) * 7919 % len(KEYS)])) is not None
@@ -65,6 +67,7 @@ def moved(tmp_path: Path) -> Iterator[LmdbEngine]:
     opened.close()
 
 
+@pytest.mark.benchmark(group="find")
 def test_find_in_lmdb(benchmark: BenchmarkFixture, moved: LmdbEngine) -> None:
     numbers = itertools.count()
     assert benchmark(lambda: moved.get(KEYS[next(numbers) * 7919 % len(KEYS)])) is not None
