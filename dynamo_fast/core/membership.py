@@ -2,7 +2,8 @@
 
 A history is a set. Each record has an id that is the hash of its content and a hybrid timestamp; two histories merge by union, so
 nodes that exchange records in any order, any number of times, end with the same set and read the same state from it. State is read by
-applying records in order of (time, id), except that a departure always wins: an id that ever left never returns.
+applying records in order of (time, id), except that a departure always wins: an id that ever left never returns. A machine stands in
+one zone, so what is said of a host holds for all its members, and who joins on a known host is where that host is.
 
 A record of a kind this version does not know is kept, passed on and counted, so that a cluster may run two versions side by side.
 """
@@ -19,6 +20,7 @@ from dynamo_fast.core.options import BucketSettings
 
 Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Name = Annotated[str, msgspec.Meta(max_length=255)]
+Weight = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 CHANGE_BYTES_MAX = 1 << 20  # the largest change, a birth with some thousands of members
 RECORDS_MAX = 1 << 20  # a history longer than this is refused rather than held
@@ -41,7 +43,7 @@ class NodeEntry(msgspec.Struct, frozen=True, kw_only=True):
     address: Name
     host: Name
     zone: Name = ""
-    weight: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 100
+    weight: Weight = 100
 
 
 class Birth(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="birth"):
@@ -68,6 +70,27 @@ class Leave(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="le
     node_id: Id16
 
 
+class Replace(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="replace"):
+    """A node takes the places of another, which departs for ever."""
+
+    old: Id16
+    member: NodeEntry
+
+
+class WeightChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="weight"):
+    """A member is to hold another share of the data from now on."""
+
+    node_id: Id16
+    weight: Weight
+
+
+class ZoneChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="zone"):
+    """A machine, with all its members, now counts as part of another zone."""
+
+    host: Name
+    zone: Name
+
+
 class AddressChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="address"):
     """A member is now found elsewhere; it stays the same member."""
 
@@ -82,7 +105,8 @@ class BucketChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     settings: BucketSettings
 
 
-Change = Birth | Join | Leave | AddressChange | BucketChange
+Change = Birth | Join | Leave | Replace | WeightChange | ZoneChange | AddressChange | BucketChange
+MemberChange = Join | Leave | Replace | WeightChange | ZoneChange  # what asks for another placement
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -92,6 +116,43 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     time: Annotated[int, msgspec.Meta(ge=0)]
     author: Id16
     change: Annotated[bytes, msgspec.Meta(max_length=CHANGE_BYTES_MAX)]
+
+
+class Roster(msgspec.Struct, frozen=True):
+    """Who is a member, as what, and whose id may never be one again."""
+
+    members: dict[bytes, NodeEntry]
+    departed: frozenset[bytes] = frozenset()
+
+    def after(self, changes: Iterable[Change | None]) -> Roster:
+        """What becomes of it through these changes, which apply in the order given; departures apply first."""
+        changes = list(changes)
+        gone = {change.node_id if isinstance(change, Leave) else change.old for change in changes if isinstance(change, Leave | Replace)}
+        departed = self.departed | gone
+        members = {member.id: member for member in self.members.values() if member.id not in departed}
+        for change in changes:
+            if isinstance(change, Join | Replace) and change.member.id not in departed:
+                host = next((member for member in members.values() if member.host == change.member.host), change.member)
+                members.setdefault(change.member.id, msgspec.structs.replace(change.member, zone=host.zone))
+            elif isinstance(change, AddressChange) and change.node_id in members:
+                members[change.node_id] = msgspec.structs.replace(members[change.node_id], address=change.address)
+            elif isinstance(change, WeightChange) and change.node_id in members:
+                members[change.node_id] = msgspec.structs.replace(members[change.node_id], weight=change.weight)
+            elif isinstance(change, ZoneChange):
+                for member in [member for member in members.values() if member.host == change.host]:
+                    members[member.id] = msgspec.structs.replace(member, zone=change.zone)
+        return Roster(members, departed)
+
+    def heirs(self, changes: Iterable[Change | None]) -> dict[bytes, bytes]:
+        """By the id of a member that these changes replace, that of the new one; the first one where several were named."""
+        after = self.after(changes := list(changes))
+        heirs: dict[bytes, bytes] = {}
+        for change in changes:
+            if isinstance(change, Replace) and change.old in self.members and change.old not in heirs:
+                new = change.member.id
+                if new in after.members and new not in self.members and new not in heirs.values():
+                    heirs[change.old] = new
+        return heirs
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +188,11 @@ def record_id(time: int, author: bytes, change: bytes) -> bytes:
 def make_record(change: Change, *, author: bytes, time: int) -> Record:
     body = _change_encoder.encode(change)
     return Record(record_id(time, author, body), time, author, body)
+
+
+def in_time(records: Iterable[Record]) -> list[Record]:
+    """Records in the order in which they apply."""
+    return sorted(records, key=lambda record: (record.time, record.id))
 
 
 def read_change(record: Record) -> Change | None:
@@ -198,7 +264,7 @@ class History:
             self._birth = birth
             self._records.update(new)
             self._changes.update(changes)
-            self._ordered = sorted(self._records.values(), key=lambda record: (record.time, record.id))
+            self._ordered = in_time(self._records.values())
             self._digest = hashlib.md5(b"".join(sorted(self._records)), usedforsecurity=False).digest()
             self._read()
         return list(new.values())
@@ -225,20 +291,12 @@ class History:
         birth = next((change for change in changes if isinstance(change, Birth)), None)
         if birth is None:
             return
-        departed = frozenset(change.node_id for change in changes if isinstance(change, Leave))
-        members = {member.id: member for member in birth.members if member.id not in departed}
-        buckets: dict[bytes, BucketSettings] = {}
-        for change in changes:
-            if isinstance(change, Join) and change.member.id not in departed:
-                members.setdefault(change.member.id, change.member)
-            elif isinstance(change, AddressChange) and change.node_id in members:
-                members[change.node_id] = msgspec.structs.replace(members[change.node_id], address=change.address)
-            elif isinstance(change, BucketChange):
-                buckets[change.name] = change.settings
+        roster = Roster({member.id: member for member in birth.members}).after(changes)
+        buckets = {change.name: change.settings for change in changes if isinstance(change, BucketChange)}
         self._view = ClusterView(
             cluster_id=birth.cluster_id, mac_key=birth.mac_key, partitions=birth.partitions, replicas=birth.replicas,
             placement_algorithm=birth.placement_algorithm, placement_digest=birth.placement_digest,
-            first_members=tuple(birth.members), members=members, departed=departed, buckets=buckets,
+            first_members=tuple(birth.members), members=roster.members, departed=roster.departed, buckets=buckets,
         )  # fmt: skip
 
 

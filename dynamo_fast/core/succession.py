@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dynamo_fast.core.membership import MemberChange, NodeEntry, Record, Roster, in_time, read_change
 from dynamo_fast.core.moves import Moves
 from dynamo_fast.core.placement import Member, Placement, PlacementError, check_members, spread_of
 
@@ -65,6 +66,28 @@ def next_placement(
     spread.order_homes(rows)
     table = spread.add_fallbacks(rows)
     return Placement.made(parent.number + 1, parent.digest, changes, spread.replicas, node_ids, table)
+
+
+def placement_after(parent: Placement, roster: Roster, records: Iterable[Record], replicas: int) -> tuple[Placement, Roster]:
+    """The placement that takes in the changes of members among these records, and its members. `roster` has the parent's.
+
+    Only what is not taken in yet is given here, and only that is ordered by time: a record that arrives late comes after all
+    that its parent took in, whatever it says. What is in the history has been accepted, alone; together it is not refused.
+    Raises PlacementError when no table can be made.
+    """
+    taken = {record.id: change for record in in_time(records) if isinstance((change := read_change(record)), MemberChange)}
+    after = roster.after(taken.values())
+    before = [member_of(entry) for entry in roster.members.values()]
+    placement = next_placement(
+        parent, before, [member_of(entry) for entry in after.members.values()], replicas,
+        replaced=roster.heirs(taken.values()), changes=taken, unsafe=True,
+    )  # fmt: skip
+    return placement, after
+
+
+def member_of(entry: NodeEntry) -> Member:
+    """A member as placement sees it."""
+    return Member(entry.id, entry.host, entry.zone, entry.weight)
 
 
 def moves_between(parent: Placement, child: Placement) -> list[Move]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dynamo_fast.core.membership import Birth, NodeEntry
-from dynamo_fast.core.placement import Member, Placement, PlacementError, first_placement
+from dynamo_fast.core.placement import Placement, PlacementError, first_placement
+from dynamo_fast.core.succession import member_of
 
 RandomBytes = Callable[[int], bytes]
 
@@ -27,7 +28,7 @@ def first_of(bootstrap: Sequence[str]) -> str:
 
 def placement_of(members: Sequence[NodeEntry], partitions: int, replicas: int) -> Placement:
     """The first placement of these members."""
-    return first_placement([Member(one.id, one.host, one.zone, one.weight) for one in members], partitions, replicas)
+    return first_placement([member_of(one) for one in members], partitions, replicas)
 
 
 class Roll:

@@ -19,6 +19,7 @@ from dynamo_fast.core.membership import (
     Change,
     ClusterView,
     HistoryError,
+    MemberChange,
     NodeEntry,
     Record,
     hybrid_time,
@@ -35,6 +36,10 @@ log = logging.getLogger("dynamo_fast.node")
 
 class PlacementRefused(HistoryError):
     """The history asks for a placement that this version does not reproduce; working by another one would lose writes."""
+
+
+class ChangeRefused(HistoryError):
+    """A change of members is asked for, which this version could write down and not carry out."""
 
 
 class Cluster:
@@ -91,7 +96,12 @@ class Cluster:
             return await self._merge(records)
 
     async def add(self, change: Change) -> Record:
-        """Makes a record of a change decided here; as `merge`. It is later than all that this node knows."""
+        """Makes a record of a change decided here; as `merge`. It is later than all that this node knows.
+
+        Raises ChangeRefused for a change of members: nothing here moves data yet.
+        """
+        if isinstance(change, MemberChange):
+            raise ChangeRefused("this version moves no data between nodes, so no member can join, leave, be replaced or change its share")
         async with self._one_at_a_time:
             time = hybrid_time(self.history.last_time, self._env.wall_ms())
             record = make_record(change, author=self.node_id, time=time)

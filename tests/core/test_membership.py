@@ -19,6 +19,10 @@ from dynamo_fast.core.membership import (
     Leave,
     NodeEntry,
     Record,
+    Replace,
+    Roster,
+    WeightChange,
+    ZoneChange,
     decode_history,
     encode_history,
     hybrid_time,
@@ -44,6 +48,9 @@ ids = st.integers(1, 6).map(node_id)
 changes = st.one_of(
     st.integers(1, 6).map(lambda number: Join(member=entry(number))),
     ids.map(lambda one: Leave(node_id=one)),
+    st.builds(Replace, old=ids, member=st.integers(1, 6).map(entry)),
+    st.builds(WeightChange, node_id=ids, weight=st.integers(1, 3)),
+    st.builds(ZoneChange, host=st.sampled_from(["h1", "h2", "h5"]), zone=st.sampled_from(["a", "b"])),
     st.builds(AddressChange, node_id=ids, address=st.sampled_from(["a:1", "b:2"])),
     st.builds(BucketChange, name=st.sampled_from([b"", b"cart"]), settings=st.builds(BucketSettings, w=st.none() | st.integers(1, 3))),
 )
@@ -85,7 +92,8 @@ def test_a_departed_id_never_returns_whatever_the_timestamps_say(parts) -> None:
     view = History(records_of(parts)).view
     assert view is not None
     departed = {change.node_id for change, _, _ in parts if isinstance(change, Leave)}
-    joined = {change.member.id for change, _, _ in parts if isinstance(change, Join)} | {member.id for member in BIRTH.members}
+    departed |= {change.old for change, _, _ in parts if isinstance(change, Replace)}
+    joined = {change.member.id for change, _, _ in parts if isinstance(change, Join | Replace)} | {member.id for member in BIRTH.members}
     assert set(view.members) == joined - departed
     assert view.departed == departed
 
@@ -103,6 +111,55 @@ def test_a_member_may_move_to_another_address() -> None:
     assert view is not None
     assert view.members[node_id(2)].address == "b:9"
     assert view.first_members == tuple(BIRTH.members)
+
+
+def test_a_replacement_is_a_departure_and_a_join() -> None:
+    view = History(records_of([(Replace(old=node_id(2), member=entry(7)), node_id(1), 4)])).view
+    assert view is not None
+    assert set(view.members) == {node_id(1), node_id(3), node_id(7)}
+    assert view.departed == {node_id(2)}
+
+
+def test_the_latest_weight_of_a_member_holds() -> None:
+    parts = [(WeightChange(node_id=node_id(2), weight=weight), node_id(1), time) for weight, time in ((50, 4), (70, 6), (60, 5))]
+    view = History(records_of([*parts, (WeightChange(node_id=node_id(9), weight=1), node_id(1), 7)])).view
+    assert view is not None
+    assert {member.id: member.weight for member in view.members.values()} == {node_id(1): 100, node_id(2): 70, node_id(3): 100}
+
+
+def on_host(number: int, host: str, zone: str) -> NodeEntry:
+    return NodeEntry(id=node_id(number), address=f"10.0.0.{number}:7400", host=host, zone=zone)
+
+
+@given(st.lists(st.one_of(
+    st.builds(Join, member=st.builds(on_host, st.integers(4, 9), st.sampled_from(["h1", "h2", "x"]), st.sampled_from(["a", "b"]))),
+    st.builds(ZoneChange, host=st.sampled_from(["h1", "h2", "x"]), zone=st.sampled_from(["a", "b", "c"])),
+    st.builds(Leave, node_id=ids),
+), max_size=10))  # fmt: skip
+def test_a_host_is_in_one_zone_whatever_was_said_of_it(changes: list[Change]) -> None:
+    zone_of: dict[str, str] = {}
+    for member in Roster({member.id: member for member in BIRTH.members}).after(changes).members.values():
+        assert zone_of.setdefault(member.host, member.zone) == member.zone
+
+
+def test_a_zone_is_of_the_machine() -> None:
+    changes = [Join(member=on_host(7, "h2", "elsewhere")), ZoneChange(host="h2", zone="west"), Join(member=on_host(8, "h2", "east"))]
+    members = Roster({member.id: member for member in BIRTH.members}).after(changes).members
+    assert {number: members[node_id(number)].zone for number in (1, 2, 7, 8)} == {1: "", 2: "west", 7: "west", 8: "west"}
+
+
+def test_who_replaces_whom() -> None:
+    roster = Roster({member.id: member for member in BIRTH.members}, frozenset([node_id(5)]))
+
+    def heirs(*pairs: tuple[int, int]) -> list[tuple[int, int]]:
+        found = roster.heirs(Replace(old=node_id(old), member=entry(new)) for old, new in pairs)
+        return [(int.from_bytes(old, "big"), int.from_bytes(new, "big")) for old, new in found.items()]
+
+    assert heirs((1, 7), (2, 8)) == [(1, 7), (2, 8)]
+    assert heirs((1, 7), (1, 8)) == [(1, 7)]  # whoever comes second only joins
+    assert heirs((1, 7), (2, 7)) == [(1, 7)]
+    assert heirs((1, 3), (1, 5), (4, 7)) == []  # a member already, departed long ago, no member to replace
+    assert heirs((1, 7), (7, 8)) == []  # gone before it was there
 
 
 @given(timed, timed)

@@ -8,8 +8,21 @@ from fractions import Fraction
 import pytest
 
 from dynamo_fast.core.digest import md5
+from dynamo_fast.core.membership import (
+    AddressChange,
+    Change,
+    Join,
+    Leave,
+    NodeEntry,
+    Record,
+    Replace,
+    Roster,
+    WeightChange,
+    ZoneChange,
+    make_record,
+)
 from dynamo_fast.core.placement import Member, Placement, PlacementError, first_placement
-from dynamo_fast.core.succession import UnsafePlan, moves_between, next_placement
+from dynamo_fast.core.succession import UnsafePlan, member_of, moves_between, next_placement, placement_after
 from tests.models import placement as model
 from tests.models.succession import is_fair, least_moves
 
@@ -234,6 +247,44 @@ def test_a_placement_of_a_history_is_the_same_for_ever() -> None:
     parent = first_placement(members[:8], 64, 3)
     child = next_placement(parent, members[:8], members[1:], 3, changes=[b"c" * 16, b"a" * 16])
     assert (child.algorithm, child.digest.hex()) == (2, "4dff23bfe606be0331a5f8c5cd6ff37c")
+
+
+def roster(count: int) -> Roster:
+    entries = [NodeEntry(id=md5(b"%d" % i), address=f"10.0.0.{i}:7400", host=f"h{i}", zone=f"z{i % 3}") for i in range(count)]
+    return Roster({entry.id: entry for entry in entries})
+
+
+def records(*changes: Change, time: int = 1) -> list[Record]:
+    return [make_record(change, author=b"a" * 16, time=time + i) for i, change in enumerate(changes)]
+
+
+def test_a_placement_takes_in_the_changes_of_members_and_names_them() -> None:
+    six = roster(6)
+    ids = list(six.members)
+    parent = first_placement([member_of(entry) for entry in six.members.values()], 64, 3)
+    new, other = (NodeEntry(id=bytes([i]) * 16, address=f"{i}:1", host=f"new{i}", zone="z1") for i in (1, 2))
+    changes = records(Join(member=new), Leave(node_id=ids[0]), WeightChange(node_id=ids[2], weight=120), ZoneChange(host="h3", zone="z1"),
+                      Replace(old=ids[1], member=other), AddressChange(node_id=ids[4], address="moved:1"))  # fmt: skip
+    child, after = placement_after(parent, six, changes[::-1], 3)
+    assert set(child.record.changes) == {record.id for record in changes[:-1]}  # an address is none of its concerns
+    assert set(child.node_ids) == set(after.members) == {new.id, other.id, *ids[2:]}
+    assert (after.members[ids[2]].weight, after.members[ids[3]].zone, after.departed) == (120, "z1", {ids[0], ids[1]})
+    check_spread(child, [member_of(entry) for entry in after.members.values()])
+    check_fair(child, [member_of(entry) for entry in after.members.values()])
+
+
+def test_a_late_record_comes_after_what_is_taken_in_whatever_its_time() -> None:
+    six = roster(6)
+    parent = first_placement([member_of(entry) for entry in six.members.values()], 64, 3)
+    one = next(iter(six.members))
+    second, after = placement_after(parent, six, records(WeightChange(node_id=one, weight=150), time=9), 3)
+    third, last = placement_after(second, after, records(WeightChange(node_id=one, weight=50), time=2), 3)
+    assert (after.members[one].weight, last.members[one].weight) == (150, 50)
+    assert (third.number, third.parent_digest) == (3, second.digest)
+    leaving, gone = placement_after(third, last, records(Leave(node_id=one), time=1), 3)
+    again, still = placement_after(leaving, gone, records(Join(member=six.members[one]), time=12), 3)
+    assert one not in still.members
+    assert one not in again.node_ids
 
 
 def refused(before: list[Member], after: list[Member], reason: str) -> None:

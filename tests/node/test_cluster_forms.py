@@ -5,10 +5,10 @@ import itertools
 import pytest
 import trio
 
-from dynamo_fast.core.membership import BucketChange, decode_history
+from dynamo_fast.core.membership import BucketChange, Join, Leave, NodeEntry, Replace, WeightChange, ZoneChange, decode_history
 from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.node.birth import BirthRefused, first_of
-from dynamo_fast.node.cluster import PlacementRefused
+from dynamo_fast.node.cluster import ChangeRefused, PlacementRefused
 from tests.node.virtual import VirtualNode, World, in_virtual_time
 
 ADDRESSES = ["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"]
@@ -229,6 +229,22 @@ def test_a_change_made_anywhere_reaches_everybody_within_a_second_and_survives_r
         await trio.sleep(1)
         await world.start(nodes[2])
         assert nodes[2].told.buckets == {b"cart": settings}
+
+    in_virtual_time(scenario)
+
+
+def test_a_change_of_members_is_refused_where_it_is_asked_for() -> None:
+    async def scenario(world: World) -> None:
+        nodes = three(world)
+        await world.start(*nodes)
+        await world.until(lambda: formed(nodes))
+        cluster = nodes[0].node.cluster
+        before, stranger = cluster.history.digest, NodeEntry(id=b"s" * 16, address="10.0.0.9:7400", host="h9")
+        for change in (Join(member=stranger), Leave(node_id=nodes[1].id), Replace(old=nodes[1].id, member=stranger),
+                       WeightChange(node_id=nodes[1].id, weight=50), ZoneChange(host="h1", zone="a")):  # fmt: skip
+            with pytest.raises(ChangeRefused, match="moves no data"):
+                await cluster.add(change)
+        assert cluster.history.digest == before
 
     in_virtual_time(scenario)
 
