@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("transfer:export", "Read a bucket out as JSON lines or files."),
     "status": ("cluster:status", "Show how each node is, or wait until all are ready."),
     "ring": ("cluster:ring", "Show who owns how much of the ring, and where a key lives."),
+    "plan": ("plan:plan", "Show what a change of members would move, and change nothing."),
     "bucket": ("cluster:bucket", "Show buckets, or change the settings of one."),
     "hints": ("hints:hints", "Show what nodes keep for others that are away."),
     "bench": ("bench:bench", "Measure a running server under load."),

@@ -144,6 +144,11 @@ cdef class LmdbEngine(Engine):
         record_view(record_of(slot), slot.n, view)
         return FIND_RECORD
 
+    def held_in_tables(self) -> tuple[int, int]:
+        """Records in LMDB, and the bytes of the pages they are on."""
+        held = self.transaction.stat(self.tables.records)
+        return held["entries"], held["psize"] * (held["branch_pages"] + held["leaf_pages"] + held["overflow_pages"])
+
     cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1:
         self.finds_in_tables += 1
         cdef RecordView found

@@ -9,13 +9,16 @@ if TYPE_CHECKING:
 
 
 def engine_statistics(engine: LmdbEngine) -> dict[str, object]:
-    """Counts are since the engine was opened; `log_` and `buffer_` are what is held now; `_ns` are quantiles of nanoseconds."""
+    """Counts are since the engine was opened; `log_`, `lmdb_` and `buffer_` are what is held now; `_ns` are quantiles of nanoseconds."""
     log, buffer, checkpoints = engine.log, engine.buffer, engine.checkpoints
+    lmdb_records, lmdb_bytes = engine.held_in_tables()
     return {
         "engine": "lmdb",
         "puts": engine.puts,
         "removals": engine.removals,
         "finds_in_lmdb": engine.finds_in_tables,
+        "lmdb_records": lmdb_records,
+        "lmdb_bytes": lmdb_bytes,
         "log_bytes": log.bytes,
         "log_bytes_left": max(0, engine.settings.log_bytes_max - log.bytes),
         "log_unsynced_bytes": engine.position - engine.durable,

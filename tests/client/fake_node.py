@@ -97,6 +97,7 @@ class FakeNode:
         self.state: Literal["waiting", "starting", "ready"] = "ready"
         self.away = False
         self.silent = False
+        self.statistics: dict[str, Any] = {}  # groups of figures that its status shows beside its own
         self.unheard = False  # nothing comes back from its address: a dialling never ends
         self.fragment_bytes = 0  # answers are cut into pieces of so many bytes; 0: not at all
         self.cluster_id: bytes | None = CLUSTER_ID
@@ -136,7 +137,7 @@ class FakeNode:
         return control.StatusReply(
             node_id=self.id, address=self.address, host="host", zone="", state=self.state, member=True, software="fake", uptime_s=1.0,
             cluster_id=self.cluster_id, placement_number=1, placement_name=1, members=len(self.cluster.nodes), peers_up=[],
-            history_digest=b"h" * 16, statistics={"requests": {"puts": len(self.received)}},
+            history_digest=b"h" * 16, statistics={"requests": {"puts": len(self.received)}, **self.statistics},
         )  # fmt: skip
 
     async def say(self, data: bytes) -> None:

@@ -84,6 +84,8 @@ def test_records_move_to_lmdb_and_stay_what_they_were(tmp_path: Path) -> None:
     statistics = engine.statistics()
     assert statistics["buffer_records"] == 0
     assert statistics["records_moved"] >= len(model)
+    assert statistics["lmdb_records"] == len(model)
+    assert statistics["lmdb_bytes"] >= sum(map(len, model.values()))
     assert statistics["checkpoints"] >= 16
     assert statistics["log_bytes"] < MIB
     assert engine.checkpoints.trouble is None
