@@ -83,6 +83,7 @@ class StorageSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     log_segment_bytes: Annotated[int, number(MIB, 1 << 32, "bytes after which a new log file begins")] = 32 * MIB
     write_buffer_bytes_max: Annotated[int, number(4 * MIB, 1 << 40, "bytes of records in memory not yet in LMDB")] = 256 * MIB
     lmdb_map_bytes: Annotated[int, number(64 * MIB, 1 << 46, "address space for LMDB: the largest it may grow to")] = 1 << 40
+    scrub_period_s: Annotated[int, number(60, 1 << 30, "seconds in which every record and leaf at rest is checked once")] = 604_800
 
 
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

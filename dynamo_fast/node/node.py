@@ -29,6 +29,7 @@ from dynamo_fast.node.interfaces import ControlFrame, DataPlane, Engine, Reactor
 from dynamo_fast.node.keys import Keys
 from dynamo_fast.node.metrics import Metrics
 from dynamo_fast.node.peers import Peers
+from dynamo_fast.node.scrub import Scrub
 from dynamo_fast.node.sessions import Sessions
 from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire.connection import Connection
@@ -114,6 +115,7 @@ class Node:
             hint_age_max_s=config.limits.hint_age_max_s,
             copies=min(config.requests.w, config.cluster.replicas),
         )
+        self.scrub = Scrub(env, engine, config.cluster.partitions, config.storage.scrub_period_s)
         self.metrics = Metrics(
             env,
             {
@@ -123,6 +125,7 @@ class Node:
                 "control": self.control.statistics,
                 "delivery": self.delivery.statistics,
                 "handoff": self.handoff.statistics,
+                "scrub": self.scrub.statistics,
                 "membership": self._membership_statistics,
                 "process": env.process_statistics,
             },
@@ -165,6 +168,7 @@ class Node:
             nursery.start_soon(self.peers.run)
             nursery.start_soon(self.gossip.run)
             nursery.start_soon(self.handoff.run)
+            nursery.start_soon(self.scrub.run)
             nursery.start_soon(self.metrics.run)
             nursery.start_soon(self._watch_disk, stop)
             self.reactor.listen(listener)

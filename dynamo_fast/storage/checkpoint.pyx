@@ -17,8 +17,12 @@ from libc.string cimport memcmp
 
 from dynamo_fast.core.bytes cimport load_u32_be, load_u64, store_u64
 from dynamo_fast.storage.arena cimport Slot, slot_hash, slot_removed
+from dynamo_fast.storage.schema cimport RecordView, record_check
 
 import struct
+
+from dynamo_fast.storage.mover import STRETCH
+from dynamo_fast.storage.scrubbing import leaf_range
 
 cdef extern from "Python.h":
     enum: PyBUF_READ
@@ -98,7 +102,7 @@ cdef class Checkpointer:
         cdef Slot **grown
         cdef uint64_t offset, end
         self.slot_n = 0
-        for offset, used in struct.iter_unpack("<QQ", stretches):
+        for offset, used in STRETCH.iter_unpack(stretches):
             end = offset + used
             while offset < end:
                 slot = <Slot *>&self.region[offset]
@@ -142,6 +146,24 @@ cdef class Checkpointer:
                 transaction.put(partition.to_bytes(4, "big"), leaves[partition], db=self.tables.leaves)
             transaction.put(bytes([range_index]), MOVED_ROW.pack(*moved), db=self.tables.moved)
         return 0
+
+    def sum_up(self, partition: int, leaf: int) -> None:
+        """Makes a leaf the sum over the records in LMDB that can be read, in a transaction of its own; see `scrubbing`."""
+        cdef RecordView view
+        cdef uint64_t total = 0
+        start, end = leaf_range(partition, leaf, 1 << self.partition_bits, LEAVES)
+        row_key = partition.to_bytes(4, "big")
+        with self.tables.environment.begin(write=True) as transaction:
+            with transaction.cursor(self.tables.records) as cursor:
+                found = cursor.set_range(start)
+                while found and cursor.key() < end:
+                    record = cursor.value()
+                    if record_check(<const uint8_t *><const char *>record, len(record), &view) == 0:
+                        total += view.hash
+                    found = cursor.next()
+            row = bytearray(transaction.get(row_key, bytes(8 * LEAVES), db=self.tables.leaves))
+            store_u64(<uint8_t *>PyByteArray_AS_STRING(row) + 8 * <size_t>leaf, total)
+            transaction.put(row_key, bytes(row), db=self.tables.leaves)
 
     cdef int change_leaf(self, transaction, dict leaves, Slot *slot) except -1:
         """In the leaf of a slot's position: the hash of the version that LMDB held out, the new one, if any, in."""

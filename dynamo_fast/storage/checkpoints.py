@@ -29,6 +29,7 @@ class Checkpoints:
         self.helper_cpu_ns = 0  # of helpers, the one now running included
         self.trouble: str | None = None  # why the last attempt failed
         self._position = 0
+        self._repairs: frozenset[tuple[int, int]] = frozenset()  # leaves that were found wrong before the range was frozen
         self._asked = False
         self._not_before_ns = 0
         self._cpu_ns_before = 0  # of helpers that have ended
@@ -43,10 +44,11 @@ class Checkpoints:
         if self.range_index is None and engine.wants_checkpoint:
             self.range_index, self._position = engine.freeze_oldest()
             if self.range_index is not None:
+                self._repairs = engine.repairs_in(self.range_index)
                 engine.sync()
         if self.range_index is not None and not self._asked and engine.durable >= self._position and now_ns >= self._not_before_ns:
             try:
-                self.mover.request(self.range_index, self._position, engine.stretches_of(self.range_index))
+                self.mover.request(self.range_index, self._position, engine.stretches_of(self.range_index), self._repairs)
                 self._asked = True
             except OSError as error:
                 self._fail(f"the helper process cannot be asked: {error}", now_ns)
@@ -65,7 +67,7 @@ class Checkpoints:
                 self.bytes_moved += reply.record_bytes
                 engine.renew()
             elif reply.kind == DONE:
-                engine.drop_frozen(reply.range_index)
+                engine.drop_frozen(reply.range_index, self._repairs)
                 self.range_index, self._asked, self.trouble = None, False, None
                 self.done += 1
             else:

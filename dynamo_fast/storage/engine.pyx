@@ -9,6 +9,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, record_check, record_error
 
+from dynamo_fast.storage.report import LeafFindings
+
 
 class StorageError(Exception):
     """The disk or the memory of this node cannot take the write. The message says why and what to do."""
@@ -153,6 +155,14 @@ cdef class Engine:
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         """The first `limit` pairs of store key and record with start <= store key < end, in order."""
+        raise NotImplementedError
+
+    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+        """Sums up a leaf of the Merkle tree anew from the records there are, checks those, and corrects what was wrong.
+
+        What cannot have come about without damage makes the partition suspect. Waits for the disk as long as a read of the
+        leaf's records does.
+        """
         raise NotImplementedError
 
     def statistics(self) -> dict:

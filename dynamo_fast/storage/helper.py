@@ -20,7 +20,7 @@ import lmdb
 
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.checkpoint import Checkpointer
-from dynamo_fast.storage.mover import COMMITTED, DONE, FAILED, REPLY, REQUEST
+from dynamo_fast.storage.mover import COMMITTED, DONE, FAILED, LEAF, REPLY, REQUEST
 from dynamo_fast.storage.tables import open_tables
 
 NICENESS = 10
@@ -42,14 +42,16 @@ def answer(output: BinaryIO, kind: int, range_index: int, records: int, record_b
 def serve(checkpointer: Checkpointer, source: BinaryIO, output: BinaryIO) -> None:
     """Until the node closes its end."""
     while header := source.read(REQUEST.size):
-        range_index, position, stretch_bytes = REQUEST.unpack(header)
-        stretches = source.read(stretch_bytes)
+        range_index, position, stretch_bytes, leaf_bytes = REQUEST.unpack(header)
+        stretches, leaves = source.read(stretch_bytes), source.read(leaf_bytes)
         records, record_bytes = 0, 0
         try:
             for moved, moved_bytes in checkpointer.move(range_index, position, stretches):
                 records += moved
                 record_bytes += moved_bytes
                 answer(output, COMMITTED, range_index, moved, moved_bytes)
+            for partition, leaf in LEAF.iter_unpack(leaves):
+                checkpointer.sum_up(partition, leaf)
         except (lmdb.Error, OSError, MemoryError) as error:
             answer(output, FAILED, range_index, records, record_bytes, f"{type(error).__name__}: {error}")
         else:

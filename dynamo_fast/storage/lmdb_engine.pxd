@@ -36,6 +36,8 @@ cdef class LmdbEngine(Engine):
     cdef readonly uint64_t removals
     cdef readonly uint64_t finds_in_tables
     cdef readonly uint64_t rot_found
+    cdef readonly set repairs           # (partition, leaf) of leaves in LMDB that are to be summed up anew
+    cdef readonly uint64_t leaves_corrected
     cdef uint64_t buffer_soft, buffer_hard, log_soft, log_hard      # bytes
 
     cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1

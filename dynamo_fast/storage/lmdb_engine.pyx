@@ -25,6 +25,7 @@ from dynamo_fast.storage.suspects cimport Suspects
 from dynamo_fast.storage.write_buffer cimport RANGES, Generation, WriteBuffer, record_of
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,8 @@ from dynamo_fast.storage.log import Log as LogClass, segment_number
 from dynamo_fast.storage.maintenance import maintain
 from dynamo_fast.storage.merging import merge_scans
 from dynamo_fast.storage.mover import Mover
+from dynamo_fast.storage.report import LeafFindings
+from dynamo_fast.storage.scrubbing import recompute
 from dynamo_fast.storage.settings import StorageSettings
 from dynamo_fast.storage.statistics import engine_statistics
 from dynamo_fast.storage.tables import open_tables
@@ -65,6 +68,7 @@ cdef class LmdbEngine(Engine):
         self.clock_ns = disk.clock_ns
         self.forest = Forest(partitions, LEAVES)
         self.suspected = Suspects(partitions)
+        self.repairs = set()
         self.pass_ns = Histogram()
         self.tick_ns = Histogram()
         self.buffer_hard = settings.write_buffer_bytes_max
@@ -302,7 +306,10 @@ cdef class LmdbEngine(Engine):
         self.tables_empty = self.transaction.stat(self.tables.records)["entries"] == 0
 
     def freeze_oldest(self) -> tuple:
-        """The range whose records have waited longest gets frozen: (range, log position that covers it); none: (None, 0)."""
+        """The range whose records have waited longest gets frozen, or one with a leaf to be repaired.
+
+        (range, log position that covers it); none: (None, 0).
+        """
         cdef Generation generation
         cdef unsigned int r
         oldest = None
@@ -310,6 +317,9 @@ cdef class LmdbEngine(Engine):
             generation = self.buffer.active_of(r)
             if generation.records and (oldest is None or generation.first_position < self.buffer.active_of(oldest).first_position):
                 oldest = r
+        for partition, leaf in self.repairs:
+            oldest = (partition * self.forest.leaf_count + leaf) * RANGES // (self.forest.partitions * self.forest.leaf_count)
+            break
         if oldest is None:
             return None, 0
         self.buffer.freeze(oldest)
@@ -320,10 +330,11 @@ cdef class LmdbEngine(Engine):
         """Where the range's frozen records lie."""
         return self.buffer.frozen_of(range_index).stretches()
 
-    def drop_frozen(self, range_index: int) -> None:
-        """The range's frozen records are in LMDB: their memory is free, and so are the log's segments that nobody needs now."""
+    def drop_frozen(self, range_index: int, repaired: Iterable[tuple[int, int]]) -> None:
+        """The range's frozen records are in LMDB and those leaves summed up: the memory is free, and so are the log's segments that nobody needs now."""
         self.renew()
         self.buffer.drop_frozen(range_index)
+        self.repairs.difference_update(repaired)
         self.log.forget_before(self.buffer.oldest_position(self.log.position()))
 
     @property
@@ -335,6 +346,8 @@ cdef class LmdbEngine(Engine):
         """
         cdef uint64_t taken = self.buffer.region.chunks_taken * self.buffer.region.chunk_bytes
         cdef double fill = self.settings.checkpoint_fill
+        if self.repairs:
+            return True
         if taken == 0:
             return False        # every record is in LMDB
         # Whole segments go: what waits is up to a segment more than what the ranges need.
@@ -409,6 +422,22 @@ cdef class LmdbEngine(Engine):
         except OSError as error:
             self.postpone(error)    # of a full disk: the next start finds what this one found, and reads go on meanwhile
         self.directory.begin()
+
+    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+        findings = recompute(self, self.transaction, self.tables.leaves, partition, leaf)
+        self.leaves_corrected += findings.corrected or findings.repair
+        return findings
+
+    def repair(self, partition: int, leaf: int) -> None:
+        """The helper is to sum up a leaf in LMDB anew, after the next checkpoint of its range."""
+        self.repairs.add((partition, leaf))
+        self.wake()
+
+    def repairs_in(self, range_index: int) -> frozenset:
+        """Leaves to be summed up anew that lie in a range. With fewer than 16 partitions of 256 leaves a leaf still lies in one."""
+        leaves = self.forest.partitions * self.forest.leaf_count
+        return frozenset([(partition, leaf) for partition, leaf in self.repairs
+                          if (partition * self.forest.leaf_count + leaf) * RANGES // leaves == range_index])
 
     def statistics(self) -> dict:
         return engine_statistics(self)

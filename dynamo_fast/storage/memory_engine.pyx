@@ -12,7 +12,9 @@ from dynamo_fast.storage.write_buffer cimport WriteBuffer, record_of
 
 import trio
 
+from dynamo_fast.storage import scrubbing
 from dynamo_fast.storage.engine import StorageError
+from dynamo_fast.storage.report import LeafFindings
 from dynamo_fast.storage.write_buffer import BufferFull
 
 LEAVES = 256  # of a partition's Merkle tree
@@ -82,6 +84,14 @@ cdef class MemoryEngine(Engine):
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         return self.buffer.scan(start, end, limit)
+
+    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+        start, end = scrubbing.leaf_range(partition, leaf, self.forest.partitions, self.forest.leaf_count)
+        sums = scrubbing.sum_up(self.buffer.scan(start, end, scrubbing.ALL), iter(()))
+        corrected = scrubbing.correct(self.forest, partition, leaf, start, sums.visible)
+        if corrected:
+            self.suspect(partition)
+        return LeafFindings(sums.visible_records, corrected=corrected)
 
     def statistics(self) -> dict:
         return {

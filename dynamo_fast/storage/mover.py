@@ -1,7 +1,7 @@
 """The node's end of the helper process that moves records into LMDB: starting it, asking it, hearing from it.
 
 A request says which range of the write buffer to move, and where in the shared region its records lie; the records
-themselves are not sent. One request is under way at a time.
+themselves are not sent. It also names leaves of Merkle trees that are to be summed up anew after that. One request is under way at a time.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import dynamo_fast
 
-REQUEST = struct.Struct("<IQI")  # range, log position, bytes of the stretches that follow: (offset u64, length u64) each
+REQUEST = struct.Struct("<IQII")  # range, log position, bytes of the stretches and of the leaves that follow
+STRETCH = struct.Struct("<QQ")  # offset and length in the region
+LEAF = struct.Struct("<II")  # partition and leaf: to be summed up anew
 REPLY = struct.Struct("<IIQQQI")  # kind, range, records, their bytes, processor time so far in ns, bytes of the text that follows
 COMMITTED, DONE, FAILED = 1, 2, 3
 
@@ -52,12 +55,13 @@ class Mover:
         """Of the helper, None while there is none."""
         return self._process.pid if self._process is not None else None
 
-    def request(self, range_index: int, position: int, stretches: bytes) -> None:
-        """OSError when the helper cannot be started or is gone; the request may be made again."""
+    def request(self, range_index: int, position: int, stretches: bytes, leaves: Iterable[tuple[int, int]]) -> None:
+        """`stretches` are STRETCHes. OSError when the helper cannot be started or is gone; the request may be made again."""
         process = self._process or self._start()
         assert process.stdin is not None
         try:
-            process.stdin.write(REQUEST.pack(range_index, position, len(stretches)) + stretches)
+            packed = b"".join(LEAF.pack(*leaf) for leaf in sorted(leaves))
+            process.stdin.write(REQUEST.pack(range_index, position, len(stretches), len(packed)) + stretches + packed)
             process.stdin.flush()
         except OSError:
             self.stop()

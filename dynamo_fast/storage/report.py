@@ -1,8 +1,9 @@
-"""What an engine found when it was opened, for the log line of the start and for the node's trust in its own data."""
+"""What an engine found when it was opened, and when it looked at a leaf again: for log lines, and for the node's trust in its own data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,14 @@ class RecoveryReport:
     def tail_may_be_lost(self) -> bool:
         """Whether writes that were acknowledged with DW=0 may be gone."""
         return self.unclean and not self.same_boot
+
+
+class LeafFindings(NamedTuple):
+    """What `recompute` found in one leaf; anything but records makes the partition suspect."""
+
+    records: int = 0  # that can be read, of buffer and LMDB together
+    unreadable: int = 0  # in LMDB: wrong checksums, or pages that cannot be read
+    misplaced: int = 0  # in LMDB under the store key of another; they are removed
+    wrong_hash: int = 0  # whose hash is not that of their object
+    corrected: bool = False  # the forest's leaf was not the sum of the records, and is now
+    repair: bool = False  # LMDB's leaf was not, and will be

@@ -36,6 +36,7 @@ def engine_statistics(engine: LmdbEngine) -> dict[str, object]:
         "pass_ns": engine.pass_ns.as_dict(),
         "tick_ns": engine.tick_ns.as_dict(),
         "rot_found": engine.rot_found,
+        "leaves_corrected": engine.leaves_corrected,
         "suspect_partitions": len(engine.suspects),
         "read_only": engine.read_only,
     }

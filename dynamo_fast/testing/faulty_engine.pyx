@@ -17,6 +17,7 @@ from dynamo_fast.storage.engine cimport FIND_ROT, ROOM_NONE, ROOM_SOFT
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView
 
 from dynamo_fast.storage.engine import ReadOnlyError
+from dynamo_fast.storage.report import LeafFindings
 from dynamo_fast.storage.memory_engine import MemoryEngine
 
 
@@ -173,6 +174,9 @@ cdef class FaultyEngine(Engine):
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         return self.inner.scan(start, end, limit)
+
+    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+        return self.inner.recompute(partition, leaf)
 
     def statistics(self) -> dict:
         return {**self.inner.statistics(), "read_only": self.refusal}

@@ -16,6 +16,7 @@ from dynamo_fast.env import Env
 from dynamo_fast.node.config import Config, load_config
 from dynamo_fast.node.identity import open_directory
 from dynamo_fast.node.node import Node
+from dynamo_fast.storage.report import LeafFindings
 from dynamo_fast.wire.connection import Connection, Outbox, PyFrameHandler
 
 WALL_MS = 1_700_000_000_000
@@ -238,6 +239,9 @@ class EmptyEngine:
 
     def holds(self, partition: int) -> bool:
         return False
+
+    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+        return LeafFindings()
 
     def sync_fileno(self) -> int | None:
         return None
