@@ -1,8 +1,11 @@
 """kill -9 under load, again and again; afterwards every acknowledged write is looked for. `make crash KILLS=100`.
 
+    python -m tests.live.crash --kills 1000 --nodes 3 --nodes 5
+
 Tasks of one client write to a cluster of real processes without pause. Each time at least ACKS_PER_KILL writes were acknowledged
 since the last kill, and puts are in flight, a node drawn at random is killed with SIGKILL and started again; every fifth time all
-nodes die at once. When enough kills are done, two kinds of writes are checked:
+nodes die at once. Rounds of at most KILLS_PER_ROUND kills have a cluster of their own each, with every number of nodes in turn. When the
+kills of a round are done, two kinds of writes are checked:
 
 * fresh keys, written once: each acknowledged one is read with R=2 and compared byte for byte;
 * shared keys, edited by several tasks with contexts: causal closure. Every acknowledged edit is among the final siblings, or was
@@ -10,7 +13,6 @@ nodes die at once. When enough kills are done, two kinds of writes are checked:
   had certainly not applied, is an error too.
 """
 
-import argparse
 import hashlib
 import random
 import sys
@@ -23,10 +25,13 @@ from pathlib import Path
 import trio
 
 import dynamo_fast
+from bench.compare.rows import Row
 from tests.live.cluster import Cluster
 from tests.live.raw import status
+from tests.reliability.rows import Measured, arguments, report
 
 ACKS_PER_KILL = 1000
+KILLS_PER_ROUND = 100
 WRITERS = 48
 EDITORS = 16
 SHARED_KEYS = 64
@@ -82,11 +87,18 @@ class Load:
         self.stopping = False
         self.progress = trio.Event()  # replaced at each kill; set when enough was acknowledged since the last
         self.acks_at_kill = 0
+        self.back = trio.Event()  # replaced at each kill; set when the killed are back
+        self.back.set()
 
     def acknowledged(self) -> None:
         self.tally.acks += 1
         if self.tally.acks - self.acks_at_kill >= ACKS_PER_KILL:
             self.progress.set()
+
+    async def turn(self) -> None:
+        """While nodes are away, as much is written as between two kills, and then no more: all of it has to be read in the end."""
+        if self.tally.acks - self.acks_at_kill >= ACKS_PER_KILL:
+            await self.back.wait()
 
     async def put(self, db: dynamo_fast.Client, key: bytes, value: bytes, context: bytes = b"") -> tuple[str, bytes]:
         """The fate of one put, and the new context if it was acknowledged."""
@@ -107,6 +119,7 @@ class Load:
     async def write_fresh_keys(self, db: dynamo_fast.Client, writer: int) -> None:
         number = 0
         while not self.stopping:
+            await self.turn()
             number += 1
             key = b"fresh/%d/%d" % (writer, number)
             fate, _ = await self.put(db, key, value_of(key))
@@ -118,6 +131,7 @@ class Load:
         rng = random.Random(self.rng.random())
         number = 0
         while not self.stopping:
+            await self.turn()
             key = b"shared/%d" % rng.randrange(SHARED_KEYS)
             try:
                 result = await db.get(key, r=2)
@@ -144,6 +158,7 @@ class Load:
         while self.tally.in_flight == 0:
             await trio.lowlevel.checkpoint()
         self.tally.in_flight_at_kills.append(self.tally.in_flight)
+        self.acks_at_kill, self.progress, self.back = self.tally.acks, trio.Event(), trio.Event()
         for node in victims:
             node.kill()
         began = time.monotonic()
@@ -153,6 +168,7 @@ class Load:
         self.tally.restart_s.append(time.monotonic() - began)
         self.tally.kills += 1
         self.acks_at_kill, self.progress = self.tally.acks, trio.Event()
+        self.back.set()
 
     async def run(self, db: dynamo_fast.Client) -> None:
         async with trio.open_nursery() as nursery:
@@ -207,34 +223,65 @@ async def verify(db: dynamo_fast.Client, tally: Tally) -> list[str]:
     return wrong + lost_edits(tally.edits, {key: frozenset(values) for key, values in shared.items()})
 
 
-async def crash(directory: Path, kills: int, seed: int) -> Tally:
-    """The whole run. Raises AssertionError when an acknowledged write is not found."""
-    with Cluster(directory, config=CONFIG) as cluster:
+class WritesLost(AssertionError):
+    """What was acknowledged and is not found, or is found and was never written, one sentence each."""
+
+    def __init__(self, seed: int, wrong: list[str]) -> None:
+        self.wrong = wrong
+        super().__init__(f"seed {seed}: {len(wrong)} wrong:\n" + "\n".join(wrong[:50]))
+
+
+async def crash(directory: Path, kills: int, seed: int, nodes: int = 3) -> Tally:
+    """One round. Raises WritesLost when an acknowledged write is not found."""
+    with Cluster(directory, nodes, config=CONFIG) as cluster:
         await trio.to_thread.run_sync(cluster.wait_ready)
         load = Load(cluster, kills, seed)
         async with dynamo_fast.connect(cluster.addresses) as db:
             await load.run(db)
             wrong = await verify(db, load.tally)
-        assert not wrong, f"seed {seed}: {len(wrong)} wrong:\n" + "\n".join(wrong[:50])
+        if wrong:
+            raise WritesLost(seed, wrong)
         assert all(load.tally.in_flight_at_kills), "a kill found no put in flight"
         return load.tally
 
 
+def rounds(kills: int, seed: int, sizes: list[int]) -> Measured:
+    """All rounds; those that lost something are said and counted, and the others still run."""
+    done: list[Tally] = []
+    lost: list[str] = []
+    for number, first in enumerate(range(0, kills, KILLS_PER_ROUND)):
+        nodes = sizes[number % len(sizes)]
+        print(f"round {number + 1}: {nodes} nodes, seed {seed + number}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="dynamo-fast-crash-") as directory:
+            try:
+                done.append(trio.run(crash, Path(directory), min(KILLS_PER_ROUND, kills - first), seed + number, nodes))
+            except WritesLost as error:
+                print(error, flush=True)
+                lost += error.wrong
+    evidence = {
+        "nodes": sizes,
+        "seed": seed,
+        "kills": sum(tally.kills for tally in done),
+        "fresh keys acknowledged": sum(len(tally.acked_fresh) for tally in done),
+        "edits acknowledged": sum(edit.fate == "acked" for tally in done for edit in tally.edits.values()),
+        "puts unknown": sum(tally.unknown for tally in done),
+        "puts not applied": sum(tally.not_applied for tally in done),
+        "least puts in flight at a kill": min((min(tally.in_flight_at_kills) for tally in done), default=0),
+        "checkpoints by those killed": sum(tally.checkpoints for tally in done),
+        "slowest restart, s": round(max((max(tally.restart_s) for tally in done), default=0.0), 2),
+    }
+    row = Row(f"kill -9 of real processes, {kills} times: acknowledged writes lost", float(len(lost)), "writes", 0.0, at_most=True)
+    return [(row, evidence)]
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="kill -9 under load; every acknowledged write is looked for")
+    parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--nodes", type=int, action="append", help="in a cluster; may be given again, for every other round (default: 3)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parser.parse_args()
-    print(f"seed {options.seed}: {options.kills} kills, at least {ACKS_PER_KILL} acks between two", flush=True)
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dynamo-fast-crash-") as directory:
-        tally = trio.run(crash, Path(directory), options.kills, options.seed)
-    edits = sum(edit.fate == "acked" for edit in tally.edits.values())
-    print(f"{tally.kills} kills in {time.monotonic() - began:.0f} s: {len(tally.acked_fresh)} fresh keys and {edits} edits acknowledged, "
-          "all found")
-    print(f"{tally.unknown} puts unknown, {tally.not_applied} not applied; {tally.checkpoints} checkpoints by those killed; puts in flight "
-          f"at a kill {min(tally.in_flight_at_kills)} to {max(tally.in_flight_at_kills)}; slowest restart {max(tally.restart_s):.2f} s")
-    return 0
+    print(f"{options.kills} kills, at least {ACKS_PER_KILL} acks between two", flush=True)
+    return report(options.output, lambda: rounds(options.kills, options.seed, options.nodes or [3]))
 
 
 if __name__ == "__main__":

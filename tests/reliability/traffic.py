@@ -1,0 +1,145 @@
+"""Two kinds of load: requests of the trio client, each of which counts as answered or failed after the client's own retries; and the
+generator behind `dynamo-fast bench`, for as much as the nodes can take, which knows no retries and so must not lose a connection."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+import dynamo_fast
+from dynamo_fast.client.errors import BatchFailed, DynamoError
+from dynamo_fast.env import Address
+from dynamo_fast.load.draw import Draw
+from dynamo_fast.load.generator import Generator
+from dynamo_fast.load.keys import KeySpace
+from dynamo_fast.load.report import summary_of
+from dynamo_fast.load.target import DynamoTarget
+from dynamo_fast.load.workload import Workload
+
+if TYPE_CHECKING:
+    from dynamo_fast.core.histogram import Summary
+
+TASKS = 16
+WINDOW = 25  # requests that a task has in flight at once
+KEYS_PER_TASK = 500
+
+
+class Traffic:
+    """Tasks that put and get by turns, in windows, until `stop`. Puts replace what is there, so that no key gathers siblings."""
+
+    def __init__(self, db: dynamo_fast.Client, *, r: int, w: int) -> None:
+        self.db, self.r, self.w = db, r, w
+        self.requests = 0  # that came to an end
+        self.failures: Counter[str] = Counter()  # by type of error
+        self.first_failure = ""
+        self.stopped = False
+        self._ended = trio.lowlevel.ParkingLot()
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for task in range(TASKS):
+                nursery.start_soon(self._one, task)
+
+    async def _one(self, task: int) -> None:
+        for start in itertools.cycle(range(0, KEYS_PER_TASK, WINDOW)):
+            if self.stopped:
+                return
+            keys = [b"%d/%d" % (task, number) for number in range(start, start + WINDOW)]
+            await self._window(self.db.put_many([(key, key * 10) for key in keys], overwrite=True, w=self.w))
+            await self._window(self.db.get_many(keys, r=self.r))
+
+    async def _window(self, requests: Any) -> None:
+        try:
+            await requests
+        except BatchFailed as batch:
+            self.failures.update(type(error).__name__ for error in batch.errors)
+            self.first_failure = self.first_failure or str(batch.errors[0])
+        except DynamoError as error:
+            raise AssertionError("a batch tells of its requests one by one") from error
+        self.requests += WINDOW
+        self._ended.unpark_all()
+
+    async def more(self, requests: int) -> None:
+        """Returns when so many more have come to an end; those that were in flight are among them."""
+        wanted = self.requests + requests
+        while self.requests < wanted:
+            await self._ended.park()
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def evidence(self) -> dict[str, Any]:
+        return {"requests": self.requests, "failed": dict(self.failures), "first failure": self.first_failure}
+
+
+class _Enough(Exception):
+    """Ends a run of the generator from its own report of progress."""
+
+
+class Foreground:
+    """`with Foreground(servers, keys) as load:` puts as fast as these servers answer, from a thread of its own, through them alone.
+
+    Afterwards `answered` requests were answered; `failures` says what was wrong with some, in sentences.
+    """
+
+    def __init__(self, servers: Sequence[Address], keys: int, *, rate_per_s: float = 0.0) -> None:
+        self.answered = 0
+        self.failures: list[str] = []
+        self.series: list[tuple[float, int]] = []  # (time.monotonic(), answered by then), ten times a second
+        self.puts: Summary | None = None
+        self._target = DynamoTarget(servers, by_home=False)
+        self._keys = KeySpace(keys, 100, 100)
+        self._workload = replace(Workload(seconds=86400.0), rate_per_s=rate_per_s, warmup_s=0.0)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="foreground")
+
+    def __enter__(self) -> Foreground:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        self._thread.join()
+
+    def rate_between(self, began: float, ended: float) -> float:
+        """Requests answered per second between two moments of time.monotonic()."""
+        inside = [(now, answered) for now, answered in self.series if began <= now <= ended]
+        if len(inside) < 2:
+            return 0.0
+        return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
+
+    def _progress(self, answered: int) -> None:
+        self.answered = answered
+        self.series.append((time.monotonic(), answered))
+        if self._stopping:
+            raise _Enough
+
+    def _run(self) -> None:
+        workload, connections = self._workload, self._target.connect(self._workload.connections)
+        try:
+            draw = Draw(self._keys, workload.order, seed=workload.seed)
+            generator = Generator(self._target.protocol, self._keys, draw, connections, rate_per_s=workload.rate_per_s)
+            try:
+                generator.run(seconds=workload.seconds, progress=self._progress)
+            except _Enough:
+                pass
+            except Exception as error:  # whatever broke it is for whoever reads `failures`
+                self.failures.append(f"{type(error).__name__}: {error}")
+            score = generator.score
+            self.puts = summary_of(score.puts)
+            self.failures += [f"{count} requests failed ({self._target.status_names.get(status, status)}): {score.error_text}"
+                              for status, count in score.statuses.items()]  # fmt: skip
+        finally:
+            for connection, _ in connections:
+                connection.close()
