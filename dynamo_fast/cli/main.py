@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan:plan", "Show what a change of members would move, and change nothing."),
     "bucket": ("cluster:bucket", "Show buckets, or change the settings of one."),
     "hints": ("hints:hints", "Show what nodes keep for others that are away."),
+    "check": ("check:check", "Verify the data directory of a node that is not running."),
     "bench": ("bench:bench", "Measure a running server under load."),
 }
 

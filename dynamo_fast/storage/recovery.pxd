@@ -21,6 +21,7 @@ cdef class Replay:
     cdef readonly uint64_t records
     cdef readonly uint64_t skipped
     cdef readonly uint64_t rot_records
+    cdef readonly list rot_places       # (log position, partition or None: all) of the first of them
     cdef readonly uint64_t log_bytes
     cdef readonly uint64_t torn_bytes
     cdef readonly list segments         # of Segment: those that are kept, oldest first
@@ -29,7 +30,7 @@ cdef class Replay:
 
     cdef void look_ahead(self, const uint8_t *data, size_t n, size_t offset) noexcept
     cdef int apply(self, const LogHeader *header, const uint8_t *record) except -1
-    cdef int rot(self, const uint8_t *store_key) except -1
+    cdef int rot(self, const uint8_t *store_key, uint64_t position) except -1
     cdef bytearray memory               # the segment at hand: n bytes at data
     cdef const uint8_t *data
     cdef size_t n

@@ -10,11 +10,15 @@ from dynamo_fast.storage.log import Segment
 from dynamo_fast.storage.report import RecoveryReport
 from dynamo_fast.storage.write_buffer import WriteBuffer
 
+ROT_PLACES_MAX: int
+
 @final
 class Replay:
     def __new__(
         cls, disk: Disk, buffer: WriteBuffer, forest: Forest, moved_to: list[int], visitor: ReplayVisitor | None = None
     ) -> Self: ...
+    @property
+    def rot_places(self) -> list[tuple[int, int | None]]: ...
     @property
     def rot_partitions(self) -> set[int]: ...
     @property

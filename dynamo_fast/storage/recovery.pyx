@@ -27,6 +27,8 @@ from dynamo_fast.storage.report import RecoveryReport
 
 cdef size_t NOT_FOUND = <size_t>-1
 
+ROT_PLACES_MAX = 1000
+
 
 cdef size_t next_header(const uint8_t *data, size_t n, size_t offset, bint any_start, uint64_t start, LogHeader *header) noexcept nogil:
     """Offset of the next header at or after an offset, whose position fits the segment's start unless `any_start`."""
@@ -55,6 +57,7 @@ cdef class Replay:
         self.moved_max = self.horizon = max(moved_to)
         self.visitor = visitor
         self.rot_partitions = set()
+        self.rot_places = []
         self.segments = []
         self.end = None
         self.memory = bytearray()
@@ -68,7 +71,7 @@ cdef class Replay:
         paths = [directory / name for name in self.disk.list(directory) if segment_number(name) is not None]
         self.find_horizon(paths, complete, visit_bytes)
         if log_start is None and paths:
-            self.rot(NULL)
+            self.rot(NULL, 0)
         self.end = log_start
         cut = False
         unused = 0      # bytes that nobody can read, in segments since the last one that is kept
@@ -81,7 +84,7 @@ cdef class Replay:
                 # Something is missing before this segment.
                 cut = self.end >= self.horizon
                 if not cut:
-                    self.rot(NULL)
+                    self.rot(NULL, self.end)
                     unused = 0
             if start is None or cut:
                 unused += self.used_bytes()
@@ -95,7 +98,7 @@ cdef class Replay:
         self.end = self.end or 0
         if self.end < self.moved_max or (log_start is not None and self.moved_max < log_start):
             # The log lacks what LMDB proves that it had on disk, or LMDB what was deleted from the log for being there.
-            self.rot(NULL)
+            self.rot(NULL, self.end)
         if self.segments:
             self.cut_tail(self.segments[-1])
 
@@ -161,7 +164,7 @@ cdef class Replay:
             if found != offset:
                 if start + offset >= self.horizon:
                     return start + offset, False
-                self.rot(NULL)
+                self.rot(NULL, start + offset)
                 offset = found
             total = log_record_bytes(header.payload_bytes)
             whole = header.payload_bytes == 0 or (
@@ -174,7 +177,7 @@ cdef class Replay:
             elif header.position >= self.horizon:
                 return start + offset, False
             else:
-                self.rot(header.store_key)
+                self.rot(header.store_key, header.position)
             if total > n - offset:
                 return start + n, True
             offset += total
@@ -204,8 +207,10 @@ cdef class Replay:
         self.records += 1
         return 0
 
-    cdef int rot(self, const uint8_t *store_key) except -1:
+    cdef int rot(self, const uint8_t *store_key, uint64_t position) except -1:
         self.rot_records += 1
+        if len(self.rot_places) < ROT_PLACES_MAX:
+            self.rot_places.append((position, self.forest.partition_of(store_key) if store_key != NULL else None))
         if store_key != NULL:
             self.rot_partitions.add(self.forest.partition_of(store_key))
         else:

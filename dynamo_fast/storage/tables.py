@@ -18,6 +18,9 @@ import lmdb
 GRANULES = 16  # of a range: what a transaction of the helper moves is some of them
 MOVED_ROW_BYTES = 8 * GRANULES
 
+# LMDB 1.0 would write a new format, and be bound by other limits: the old engine, where py-lmdb carries both.
+ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
+
 
 class Tables(NamedTuple):
     """An open LMDB environment. Only one may be open in a process, and it must not cross a fork."""
@@ -30,8 +33,6 @@ class Tables(NamedTuple):
 
 def open_tables(path: Path, map_bytes: int) -> Tables:
     """Opens the tables, and makes them where there are none. lmdb.Error when they cannot be read or made."""
-    # LMDB 1.0 would write a new format, and be bound by other limits: the old engine, where py-lmdb carries both.
-    engine: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
     environment = lmdb.open(
         str(path),
         map_size=map_bytes,
@@ -41,12 +42,22 @@ def open_tables(path: Path, map_bytes: int) -> Tables:
         max_spare_txns=1,
         readahead=False,
         meminit=False,
-        **engine,
+        **ENGINE,
     )
     try:
         environment.reader_check()  # a killed reader would keep old pages for ever
         # Makes the tables that are missing; where none is, nothing is written, so that a full disk can still be read.
         return Tables(environment, *(environment.open_db(name) for name in (b"records", b"leaves", b"moved")))
+    except BaseException:
+        environment.close()
+        raise
+
+
+def open_read_only(path: Path) -> Tables:
+    """Opens tables that nobody else uses, and makes and changes no file. lmdb.Error when they are not there, or cannot be read."""
+    environment = lmdb.open(str(path), readonly=True, lock=False, create=False, subdir=True, max_dbs=3, readahead=True, **ENGINE)
+    try:
+        return Tables(environment, *(environment.open_db(name, create=False) for name in (b"records", b"leaves", b"moved")))
     except BaseException:
         environment.close()
         raise
