@@ -69,6 +69,10 @@ cdef int object_has_request(const uint8_t *packed, size_t n, const uint8_t *requ
 # The next sibling; *offset starts at 0; 1 = got one, 0 = end.
 cdef int object_next(const uint8_t *packed, size_t n, size_t *offset, SiblingView *view) noexcept nogil
 
+# Drops clock entries older than before_ms until entries_max are left, none that a present sibling needs; n bytes of out suffice.
+# 1: nothing to drop, out is untouched; 0: written.
+cdef int object_settle(const uint8_t *packed, size_t n, uint32_t entries_max, uint64_t before_ms, uint8_t *out, size_t *out_n) noexcept nogil
+
 # Which epoch a put's dot gets; fresh_epoch is drawn at random for this very call.
 cdef uint64_t epoch_choose(const uint8_t *local, size_t local_n, uint64_t mark_nonce, uint64_t mark_epoch,
                            uint64_t process_nonce, const uint8_t *context, uint32_t context_count, const uint8_t *dot,

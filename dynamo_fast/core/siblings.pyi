@@ -49,6 +49,7 @@ class Siblings:
         overwrite: bool = False,
         last_write_wins: bool = False,
     ) -> Siblings: ...
+    def settle(self, entries_max: int, before_ms: int) -> Siblings: ...
     def epoch_choose(
         self,
         *,

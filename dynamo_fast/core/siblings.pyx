@@ -31,6 +31,15 @@ cdef extern from "put.h" nogil:
                                                       size_t incoming_n, const uint8_t *node, uint64_t mark_epoch)
 
 
+cdef extern from "settle.h" nogil:
+    int c_object_settle "object_settle"(const uint8_t *packed, size_t n, uint32_t entries_max, uint64_t before_ms, uint8_t *out,
+                                        size_t *out_n)
+
+
+cdef int object_settle(const uint8_t *packed, size_t n, uint32_t entries_max, uint64_t before_ms, uint8_t *out, size_t *out_n) noexcept nogil:
+    return c_object_settle(packed, n, entries_max, before_ms, out, out_n)
+
+
 cdef int object_check(const uint8_t *packed, size_t n) noexcept nogil:
     return c_object_check(packed, n)
 
@@ -220,6 +229,17 @@ cdef class Siblings:
         cdef int code = c_object_put(&arguments, <uint8_t *>PyBytes_AS_STRING(out), room, &n)
         if code < 0:
             raise PutRefused(c_object_error(code).decode())
+        return wrap(out[:n])
+
+    def settle(self, uint32_t entries_max, uint64_t before_ms):
+        """These versions under a clock without its oldest events: those before ``before_ms`` go until ``entries_max`` are left.
+
+        None goes whose actor made one of these versions. Safe only when no replica, hint or message holds anything older.
+        """
+        cdef size_t n = 0
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, length(self))
+        if c_object_settle(start(self), length(self), entries_max, before_ms, <uint8_t *>PyBytes_AS_STRING(out), &n) == 1:
+            return self
         return wrap(out[:n])
 
     def epoch_choose(self, *, bytes node not None, uint64_t mark_nonce, uint64_t mark_epoch, uint64_t process_nonce,

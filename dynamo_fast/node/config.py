@@ -72,6 +72,7 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     frame_bytes_max: Annotated[int, number(64 * 1024, 256 * MIB, "bytes of one message's body")] = 16 * MIB
     connections_max: Annotated[int, number(16, 1 << 20, "connections open at once; more are closed at once")] = 20_000
     buffered_bytes_max: Annotated[int, number(16 * MIB, 1 << 40, "bytes unsent or not yet whole on all connections together")] = 512 * MIB
+    grace_s: Annotated[int, number(1, 1 << 30, "seconds after which deletes and old events of long clocks may be forgotten")] = 86_400
     hint_age_max_s: Annotated[int, number(60, 1 << 30, "seconds after which a hint is handed to all homes instead of its owner")] = 259_200
     hint_bytes_max: Annotated[int, number(0, 1 << 40, "bytes of hints kept for other nodes; beyond it no more are taken")] = 4096 * MIB
     outgoing_bytes_max: Annotated[int, number(64 * 1024, 1 << 30, "bytes unsent on a connection before it is not read from")] = 32 * MIB

@@ -23,7 +23,7 @@ cdef class Coordinator:
                   bytes cluster_id not None, limits, requests, cluster_defaults, uint64_t salt, int64_t now_ms):
         self.desk = Desk(replica, lookahead, detector, cluster_id, limits, requests, cluster_defaults, now_ms)
         self.puts = PutCoordinator(self.desk, limits, requests, cluster_defaults, salt)
-        self.gets = GetCoordinator(self.desk)
+        self.gets = GetCoordinator(self.desk, 1000 * limits.grace_s)
 
     cdef int set_buckets(self, settings, cluster_defaults) except -1:
         """All buckets by name; the default bucket, named b"", stands even when it is not among them."""

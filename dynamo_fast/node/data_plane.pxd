@@ -36,6 +36,8 @@ cdef class DataPlane(PassHandler):
     cdef Py_ssize_t sync_queue_max  # beyond it nobody is told that his write is on disk
     cdef FailureDetector detector   # and its peers, whether the placement knows them or not
     cdef int64_t hint_bytes_max
+    cdef dict pings                 # request id -> trio.Event of a task that waits for the PONG
+    cdef uint64_t last_ping
     cdef readonly uint64_t replicates, reads, hints_taken, hints_refused, control_frames, strangers
 
     cdef int begin_pass(self, int64_t now_us, int64_t wall_ms) except -1

@@ -19,19 +19,25 @@ from collections import deque
 import trio
 
 from dynamo_fast.storage.engine import StorageError
-from dynamo_fast.wire.errors import ProtocolError
+from dynamo_fast.wire.errors import OutgoingFull, ProtocolError
 
 from dynamo_fast.node.answers cimport answer_bytes
+from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.suspicion cimport suspicion_trusts
 from dynamo_fast.node.failure_detector cimport Peer
 from dynamo_fast.node.logged_puts cimport LoggedPuts
 from dynamo_fast.node.replica cimport DAMAGED, Address, ObjectView
-from dynamo_fast.storage.schema cimport BUCKET_BYTES_MAX, KEY_BYTES_MAX
+from dynamo_fast.node.requests cimport Request
+from dynamo_fast.storage.engine cimport FIND_RECORD
+from dynamo_fast.storage.schema cimport BUCKET_BYTES_MAX, KEY_BYTES_MAX, STORE_KEY_BYTES, RecordView
 from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME, FRAME_UNSURE
 from dynamo_fast.wire.data_messages cimport *
 
 
+FLUSH_S = 10.0  # for another node to read what it was sent
+
 cdef enum:
+    VERSION_BYTES = 32     # a store key and a hash
     SYNCS_PER_REQUEST = 4  # acknowledgements that wait for the disk at once, for every request that one node may have under way
 
 
@@ -74,6 +80,7 @@ cdef class DataPlane(PassHandler):
         self.sync_queue = deque()
         self.sync_queue_max = SYNCS_PER_REQUEST * requests.requests_in_flight_max
         self.hint_bytes_max = limits.hint_bytes_max
+        self.pings = {}
 
     # What the control plane tells ---------------------------------------------------------------------------------------------
 
@@ -209,6 +216,67 @@ cdef class DataPlane(PassHandler):
             raise
         return removed
 
+    # What is forgotten ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def oldest_request_us(self):
+        """When the oldest request began that is under way here, late answers waited for included; 0: there is none."""
+        cdef Request request
+        cdef int64_t oldest = 0
+        for request in self.coordinator.desk.requests.slots:
+            if request is not None and (oldest == 0 or request.started_us < oldest):
+                oldest = request.started_us
+        return oldest
+
+    async def flush(self, bytes node_id not None):
+        """Returns whether that node has read everything that was sent to it before; False when it cannot be told."""
+        cdef Peer peer = self.detector.peers.get(node_id)
+        if peer is None:
+            return False
+        self.last_ping += 1
+        ping = self.last_ping
+        answered = self.pings[ping] = trio.Event()
+        try:
+            peer.connection.send(MESSAGE_PING, b"", request_id=ping)
+            peer.suspicion.asked += 1
+            with trio.move_on_after(FLUSH_S):
+                await answered.wait()
+        except OutgoingFull:
+            return False
+        finally:
+            del self.pings[ping]
+        return answered.is_set()
+
+    def holds_versions(self, bytes versions not None):
+        """Of (store key, hash) pairs of 32 bytes, the hash little-endian: a byte for each, 1 when the record here has that hash, else 0."""
+        cdef const uint8_t *at = <const uint8_t *><const char *>versions
+        cdef RecordView view
+        cdef Py_ssize_t i, count = len(versions) // VERSION_BYTES
+        cdef bytearray held = bytearray(count)
+        for i in range(count):
+            held[i] = (self.engine.find(at + VERSION_BYTES * i, &view) == FIND_RECORD
+                       and view.hash == load_u64(at + VERSION_BYTES * i + STORE_KEY_BYTES))
+        return bytes(held)
+
+    def forget(self, bytes versions not None, uint64_t before_ms, uint32_t entries_max):
+        """Drops those versions (pairs as in `holds_versions`) that are still held: a record of nothing but deletes goes, of others the
+        clock is settled. (records removed, records settled); StorageError when the log cannot be written.
+
+        Only what forgetting.py has made sure of may be dropped.
+        """
+        cdef const uint8_t *at = <const uint8_t *><const char *>versions
+        cdef Py_ssize_t i, done, reaped = 0, settled = 0
+        for i in range(len(versions) // VERSION_BYTES):
+            done = self.replica.forget(at + VERSION_BYTES * i, load_u64(at + VERSION_BYTES * i + STORE_KEY_BYTES), before_ms, entries_max)
+            reaped += done == 1
+            settled += done == 2
+        try:
+            self.engine.end_pass()
+        except StorageError as error:
+            self.storage_failed(error)
+            raise
+        return reaped, settled
+
     async def wait_durable(self, uint64_t position):
         """Returns when the log is on disk up to `position`, a value that the engine's `position` has had.
 
@@ -258,6 +326,9 @@ cdef class DataPlane(PassHandler):
             if type == MESSAGE_READ_REPLY:
                 return self.coordinator.gets.answered(connection, header, body)
             if type == MESSAGE_PONG:
+                if self.pings and header.request_id in self.pings:
+                    self.pings[header.request_id].set()
+                    self.wants_loop = True
                 return 0  # that it came is all it says
             if type == MESSAGE_PUT_REPLY or type == MESSAGE_GET_REPLY:
                 return self.coordinator.desk.forwarded(connection, header, body)
@@ -328,7 +399,7 @@ cdef class DataPlane(PassHandler):
         if self.view is None or message.placement != self.view.placement:
             return self.reply(peer, header, STATUS_STALE_PLACEMENT)
         self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
-        flags = 0
+        flags = FRAME_UNSURE if self.engine.is_suspect(self.view.ring.partition_of(address.position)) else 0
         status = self.replica.find(&address, &own)
         if status == DAMAGED:
             # An answer of "nothing" would count towards R; a damaged copy proves nothing.

@@ -19,6 +19,7 @@ from dynamo_fast.core.histogram import Histogram
 from dynamo_fast.env import Env
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.control import Refusal
+from dynamo_fast.node.flights import Flights
 from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.storage.engine import StorageError
@@ -83,6 +84,7 @@ class Delivery:
         self._cluster = cluster
         self._engine = engine
         self._data_plane = data_plane
+        self.flights = Flights()
         self._merging = 0
         self._foreground_seen = 0
         self.entries_sent = self.entry_bytes_sent = self.entries_merged = self.batches_merged = 0
@@ -96,6 +98,10 @@ class Delivery:
         batch by batch, so give a generator that reads each as late as that. CallFailed when the other node is gone, refuses or does
         not answer: whatever was not settled is to be taken as not sent, though it may have arrived.
         """
+        with self.flights.flight():
+            await self._push(session, placement, entries, settled)
+
+    async def _push(self, session: Session, placement: int, entries: Iterable[Entry], settled: Settled) -> None:
         pace = Pace()
         left = iter(entries)
         entry = next(left, None)

@@ -12,6 +12,7 @@ from dynamo_fast.wire.frame cimport FrameHeader
 
 cdef class GetCoordinator:
     cdef Desk desk
+    cdef int64_t grace_ms
     cdef Histogram latency_us       # from a get's arrival to its answer
     cdef uint64_t started, repairs, siblings_seen
 

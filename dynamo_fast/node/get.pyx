@@ -19,7 +19,7 @@ from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.context cimport context_open
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport object_check, object_clock, object_clock_count, object_counter, object_sibling_count
-from dynamo_fast.core.vector_clock cimport clock_descends
+from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, clock_counter, clock_descends, clock_epoch, clock_timestamp
 from dynamo_fast.node.answers cimport UNSURE, answer_get, refuse, shortfall
 from dynamo_fast.node.failure_detector cimport Peer
 from dynamo_fast.node.read_repair cimport read_repair
@@ -34,10 +34,11 @@ cdef enum:
 
 
 cdef class GetCoordinator:
-    """GetCoordinator(desk)."""
+    """GetCoordinator(desk, grace_ms): what is older than so many milliseconds may have been forgotten."""
 
-    def __cinit__(self, Desk desk not None):
+    def __cinit__(self, Desk desk not None, int64_t grace_ms):
         self.desk = desk
+        self.grace_ms = grace_ms
         self.latency_us = Histogram()
 
     cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1:
@@ -102,6 +103,8 @@ cdef class GetCoordinator:
         if status == DAMAGED:
             request.reasons[request.own_slot] = DAMAGED
             request.version_of[request.own_slot] = STALE
+        elif request.strict and self.desk.replica.engine.is_suspect(request.partition):
+            request.reasons[request.own_slot] = UNSURE
         else:
             request.quorum.acked |= bit
             return 0
@@ -189,15 +192,26 @@ cdef class GetCoordinator:
         return request.merged != NULL or request.quorum.acked & ~request.standins
 
     cdef bint covers_session(self, GetRequest request) noexcept:
-        """Does the merge cover everything that the client's session has seen? Then it may be shown: reads are monotonic."""
+        """Does the merge cover everything that the client's session has seen? Then it may be shown: reads are monotonic.
+
+        Events older than the grace may have been forgotten by all (`forgetting.py`), and then no answer would ever show them.
+        """
         cdef const uint8_t *dot = request.seen_dot
+        cdef const uint8_t *entry
+        cdef uint32_t i
         if request.session is None:
             return True
-        if request.merged == NULL:
-            return request.seen_count == 0 and dot == NULL
         if dot != NULL and object_counter(request.merged, request.merged_n, dot, load_u64(dot + 16)) < load_u64(dot + 24):
             return False
-        return clock_descends(object_clock(request.merged), object_clock_count(request.merged), request.seen, request.seen_count)
+        if request.merged != NULL and clock_descends(object_clock(request.merged), object_clock_count(request.merged), request.seen,
+                                                     request.seen_count):
+            return True
+        for i in range(request.seen_count):
+            entry = request.seen + i * CLOCK_ENTRY_BYTES
+            if (<int64_t>clock_timestamp(entry) >= self.desk.wall_ms - self.grace_ms
+                    and object_counter(request.merged, request.merged_n, entry, clock_epoch(entry)) < clock_counter(entry)):
+                return False
+        return True
 
     cdef int settle(self, GetRequest request) except -1:
         """Answer with R answers that cover the session; stay for the late ones, and repair whoever lags (paper 5)."""

@@ -22,6 +22,7 @@ from dynamo_fast.node.config import Config
 from dynamo_fast.node.control import Control
 from dynamo_fast.node.delivery import Delivery
 from dynamo_fast.node.describe import Describe, State
+from dynamo_fast.node.forgetting import Forgetting
 from dynamo_fast.node.gossip import Gossip
 from dynamo_fast.node.handoff import Handoff
 from dynamo_fast.node.identity import DataDirectory, open_directory
@@ -116,6 +117,15 @@ class Node:
             copies=min(config.requests.w, config.cluster.replicas),
         )
         self.scrub = Scrub(env, engine, config.cluster.partitions, config.storage.scrub_period_s)
+        self.forgetting = Forgetting(
+            env=env,
+            cluster=self.cluster,
+            engine=engine,
+            data_plane=self.data_plane,
+            peers=self.peers,
+            flights=self.delivery.flights,
+            grace_s=config.limits.grace_s,
+        )
         self.metrics = Metrics(
             env,
             {
@@ -126,6 +136,7 @@ class Node:
                 "delivery": self.delivery.statistics,
                 "handoff": self.handoff.statistics,
                 "scrub": self.scrub.statistics,
+                "forgetting": self.forgetting.statistics,
                 "membership": self._membership_statistics,
                 "process": env.process_statistics,
             },
@@ -149,6 +160,10 @@ class Node:
         self.control.on(messages.StatusRequest, describe.answer_status)
         self.control.on(messages.KeysPageRequest, Keys(self.cluster, self.engine, self.env).answer)
         self.control.on(messages.HintsRequest, self.handoff.answer)
+        self.control.on(messages.ForgetCheckRequest, self.forgetting.answer_check, nodes_only=True)
+        self.control.on(messages.QuiesceRequest, self.forgetting.answer_quiesce, nodes_only=True)
+        self.control.on(messages.StraysRequest, self.forgetting.answer_strays, nodes_only=True)
+        self.control.on(messages.ForgetRequest, self.forgetting.answer_forget, nodes_only=True)
         self.control.on(messages.BucketSetRequest, buckets.answer_set)
         self.control.on(messages.BucketListRequest, buckets.answer_list)
         self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
@@ -169,6 +184,7 @@ class Node:
             nursery.start_soon(self.gossip.run)
             nursery.start_soon(self.handoff.run)
             nursery.start_soon(self.scrub.run)
+            nursery.start_soon(self.forgetting.run)
             nursery.start_soon(self.metrics.run)
             nursery.start_soon(self._watch_disk, stop)
             self.reactor.listen(listener)

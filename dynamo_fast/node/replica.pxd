@@ -52,5 +52,6 @@ cdef class Replica:
     cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, uint16_t owed, ObjectView *result) except -1
     cdef uint16_t owed_by(self, const RecordView *view) noexcept
     cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed) except -1
+    cdef int forget(self, const uint8_t *store_key, uint64_t hash, uint64_t before_ms, uint32_t entries_max) except -1
     cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, const RecordView *old,
                   uint16_t owed, ObjectView *result) except -1

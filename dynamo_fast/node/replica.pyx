@@ -36,14 +36,19 @@ from dynamo_fast.core.digest cimport key_position
 from dynamo_fast.core.siblings cimport (
     OBJECT_CLOCK_FULL,
     OBJECT_TOO_MANY_SIBLINGS,
+    SIBLING_TOMBSTONE,
     PutArguments,
+    SiblingView,
     epoch_choose,
     epoch_survives_merge,
     object_check,
+    object_counter,
     object_has_request,
     object_merge,
+    object_next,
     object_put,
     object_put_bound,
+    object_settle,
     object_sibling_count,
 )
 from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, FIND_ROT, ROOM_NONE
@@ -265,6 +270,36 @@ cdef class Replica:
                          view.mark_nonce, view.mark_epoch, view.hash, left, self.placement_number)
             self.engine.store(store_key, self.record, view.n, view.hash)
         return 0
+
+    cdef int forget(self, const uint8_t *store_key, uint64_t hash, uint64_t before_ms, uint32_t entries_max) except -1:
+        """Drops the version of that hash, if it is the one held: 1 when it was nothing but deletes and is gone, 2 when its clock is settled, 0
+        when nothing has changed. StorageError as the engine's. See `forgetting.py` for when that may be done."""
+        cdef RecordView view
+        cdef SiblingView sibling
+        cdef Address address
+        cdef ObjectView kept
+        cdef size_t n = 0, offset = 0
+        cdef bint live = False, continues
+        cdef uint8_t *made
+        if self.engine.find(store_key, &view) != FIND_RECORD or view.hash != hash or view.owed:
+            return 0
+        while object_next(view.object, view.object_n, &offset, &sibling):
+            live |= not sibling.flags & SIBLING_TOMBSTONE
+        if not live:
+            self.engine.remove(store_key, view.hash)
+            return 1
+        made = self.room(view.object_n)
+        if object_settle(view.object, view.object_n, entries_max, before_ms, made, &n) != 0:
+            return 0
+        address.bucket, address.bucket_bytes = view.bucket, view.bucket_n
+        address.key, address.key_bytes = view.key, view.key_n
+        memcpy(address.position, store_key, POSITION_BYTES)
+        memcpy(address.store_key, store_key, 24)
+        # A mark says that every dot of its epoch up to the clock's counter is ours: without the entry it says nothing.
+        continues = object_counter(made, n, self.node_id, view.mark_epoch) > 0
+        if self.keep(&address, n, view.mark_nonce if continues else 0, view.mark_epoch if continues else 0, &view, 0, &kept) != STATUS_OK:
+            return 0
+        return 2
 
     cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, const RecordView *old,
                   uint16_t owed, ObjectView *result) except -1:

@@ -25,6 +25,7 @@ MERGE_ENTRIES_MAX = 1024  # objects in one message between nodes
 BucketName = Annotated[bytes, msgspec.Meta(max_length=64)]
 Partition = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 StoreKey = Annotated[bytes, msgspec.Meta(max_length=24)]
+Versions = Annotated[bytes, msgspec.Meta(max_length=32 * 4096)]
 Ids = Annotated[list[Id16], msgspec.Meta(max_length=GOSSIP_IDS_MAX)]
 ObjectKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 ObjectEntries = Annotated[list[tuple[BucketName, ObjectKey, bytes]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
@@ -120,6 +121,37 @@ class MergeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", ta
 
 class HintsRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="hints"):
     """What this node keeps for others."""
+
+
+class ForgetCheckRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget_check"):
+    """Do you hold these versions, on disk? Each is a store key (24 bytes) and a hash (u64, little-endian). For nodes, as the next three."""
+
+    placement: int
+    versions: Versions
+
+
+class QuiesceRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="quiesce"):
+    """Wait until what you had under way is over and every other member has read what you sent it. Token 0 begins; then ask with the
+    token of the reply until it is done."""
+
+    token: int = 0
+
+
+class StraysRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="strays"):
+    """In which of these partitions, of those that you are no home of, do you hold anything?"""
+
+    placement: int
+    partitions: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=65535)]], msgspec.Meta(max_length=65536)]
+
+
+class ForgetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget"):
+    """Drop those of these versions that you still hold: deletes whole, of others the clock's entries from before `before_ms` until
+    `entries_max` are left."""
+
+    placement: int
+    versions: Versions
+    before_ms: Annotated[int, msgspec.Meta(ge=0)]
+    entries_max: Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
 # Replies
@@ -263,13 +295,37 @@ class HintsReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     owners: list[OwnerHints]
 
 
+class ForgetCheckReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget_check"):
+    """A byte for each version: 1 held, 0 not."""
+
+    held: bytes
+
+
+class QuiesceReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="quiesce"):
+    token: int
+    done: bool
+
+
+class StraysReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="strays"):
+    partitions: list[int]
+
+
+class ForgetReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget"):
+    """How many versions were removed, and of how many the clock was settled."""
+
+    reaped: int
+    settled: int
+
+
 Request = (
     PlacementRequest | StatusRequest | RingInfoRequest | GossipRequest | BirthRequest
     | BucketSetRequest | BucketListRequest | KeysPageRequest | MergeRequest | HintsRequest
+    | ForgetCheckRequest | QuiesceRequest | StraysRequest | ForgetRequest
 )  # fmt: skip
 Reply = (
     PlacementReply | StatusReply | RingInfoReply | GossipReply | BirthReply
     | BucketSetReply | BucketListReply | KeysPageReply | MergeReply | HintsReply
+    | ForgetCheckReply | QuiesceReply | StraysReply | ForgetReply
 )  # fmt: skip
 
 T = TypeVar("T")

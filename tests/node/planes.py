@@ -79,6 +79,14 @@ def frames(type: MessageType, *, target: int | None = None, origin: int | None =
     return lambda sent: sent.type == type and target in (None, sent.target) and origin in (None, sent.origin)
 
 
+def new_engine() -> FaultyEngine:
+    """The engine of a node that never held anything, and so has lost nothing."""
+    engine = FaultyEngine(MemoryEngine(partitions=PARTITIONS))
+    for partition in range(PARTITIONS):
+        engine.forgive(partition)
+    return engine
+
+
 class PlaneNode:
     """One node: a data plane and its outbox over an engine, which can outlive it."""
 
@@ -180,7 +188,7 @@ class Planes:
         self.ends: dict[Connection, tuple[int, int, Connection]] = {}  # an end -> its node, the other node, the other end
         self.cutters: dict[Connection, FrameCutter] = {}
         self.clients: dict[Connection, Client] = {}
-        self.nodes = [PlaneNode(self, number, FaultyEngine(MemoryEngine(partitions=PARTITIONS)), number + 1) for number in range(nodes)]
+        self.nodes = [PlaneNode(self, number, new_engine(), number + 1) for number in range(nodes)]
         for node in self.nodes:
             self.introduce(node)
         for one in range(nodes):

@@ -412,3 +412,40 @@ def test_a_stall_of_our_own_convicts_nobody() -> None:
     cluster.run()
     cluster.pass_time(5000)  # one pass that comes five seconds late
     assert cluster.nodes[0].count("suspicions") == 0
+
+
+# Homes that may have lost data --------------------------------------------------------------------------------------------------------
+
+
+def test_a_strict_read_does_not_count_a_home_that_may_have_lost_data() -> None:
+    cluster = Planes(3)
+    cluster.put(0, KEY, b"v", w=3)
+    partition = cluster.ring.partition(KEY)
+    cluster.nodes[1].engine.suspect(partition)
+    assert cluster.get(0, KEY, r=2, strict=True).values == [b"v"], "two others are sure"
+    assert cluster.get(0, KEY, r=3).values == [b"v"], "without `strict` it counts"
+    answer = cluster.get(0, KEY, r=3, strict=True)
+    assert answer.status == Status.QUORUM_FAILED
+    assert "node 1 may have lost data" in answer.text
+    assert cluster.get(1, KEY, r=3, strict=True).status == Status.QUORUM_FAILED, "not as a coordinator either"
+    assert cluster.get(1, KEY, r=2, strict=True).values == [b"v"]
+    cluster.nodes[1].engine.forgive(partition)
+    assert cluster.get(0, KEY, r=3, strict=True).values == [b"v"]
+
+
+def test_what_an_unsure_home_shows_is_true_all_the_same() -> None:
+    cluster = Planes(3)
+    cluster.put(1, KEY, b"only here", w=1)
+    lone = cluster.nodes[1].engine
+    for number in (0, 2):
+        cluster.nodes[number].engine.delete(cluster.store_key(KEY))
+    lone.suspect(cluster.ring.partition(KEY))
+    cluster.hold(frames(MessageType.READ_REPLY, origin=2))
+    client = cluster.client(0)
+    asked = client.get(KEY, r=2, strict=True)
+    cluster.run()
+    assert not client.answers, "the unsure home has answered, and one more that is sure is needed"
+    cluster.release()
+    cluster.run()
+    assert client.answers[asked].values == [b"only here"]
+    assert cluster.packed(0, KEY) == cluster.packed(1, KEY), "and is repaired from"

@@ -100,7 +100,8 @@ def test_states_follow_what_happens() -> None:
         assert nodes[0].node.state() == "read-only"
         status = await ask(nodes[0], messages.StatusRequest())
         assert status.peers_up == []
-        assert set(status.statistics) == {"requests", "loop", "storage", "control", "delivery", "handoff", "scrub", "membership", "process"}
+        groups = {"requests", "loop", "storage", "control", "delivery", "handoff", "scrub", "forgetting", "membership", "process"}
+        assert set(status.statistics) == groups
 
     in_virtual_time(scenario)
 

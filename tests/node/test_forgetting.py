@@ -1,0 +1,222 @@
+"""Forgetting: deletes are reaped and long clocks settled when all homes agree and nothing old is about, and not before."""
+
+from __future__ import annotations
+
+import itertools
+
+import trio
+
+from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.node.forgetting import CLOCK_ENTRIES_KEPT
+from dynamo_fast.storage.schema import encode_store_key
+from dynamo_fast.wire.connection import Connection
+from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
+from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
+from dynamo_fast.wire.status import MessageType, Status
+from tests.node.exchanging import ExchangingNode
+from tests.node.test_handoff import KEYS, back, born, down, homes
+from tests.node.virtual import World, in_virtual_time
+
+GRACE_S = 8
+PUT_IDS = itertools.count(1)
+
+
+async def ask(world: World, node: ExchangingNode, type: MessageType, body: bytes) -> Frame:
+    """One request of a client's through that node."""
+    client = Connection(node.told, node.node.reactor.outbox)
+    client.hello_done = True
+    node.node.reactor.deliver(client, encode_frame(type, body, request_id=1))
+    frames: list[Frame] = []
+
+    def answered() -> bool:
+        frames.extend(FrameCutter().feed(client.take()))
+        return bool(frames)
+
+    await world.until(answered)
+    return frames[0]
+
+
+async def put(world: World, node: ExchangingNode, key: bytes, value: bytes = b"v", **options: object) -> bytes:
+    """The context after a put."""
+    body = encode_put(key, value, put_id=next(PUT_IDS).to_bytes(16, "big"), **options)  # type: ignore[arg-type]
+    frame = await ask(world, node, MessageType.PUT, body)
+    assert frame.status == Status.OK, frame.body
+    return frame.body
+
+
+async def delete(world: World, node: ExchangingNode, key: bytes, context: bytes, **options: object) -> bytes:
+    return await put(world, node, key, b"", context=context, tombstone=True, **options)
+
+
+def copies(nodes: list[ExchangingNode], key: bytes) -> int:
+    return sum(node.packed(key) is not None for node in nodes if node.node is not None)
+
+
+def reaped(nodes: list[ExchangingNode]) -> int:
+    return sum(node.node.forgetting.reaped for node in nodes)
+
+
+def test_a_delete_is_forgotten_by_all_homes_after_the_grace() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        for key in KEYS[:10]:
+            home = homes(nodes, key)[1]
+            await delete(world, home, key, await put(world, home, key, w=3), w=3)
+        await put(world, homes(nodes, KEYS[10])[0], KEYS[10], w=3)
+        await trio.sleep(GRACE_S - 1)
+        assert all(copies(nodes, key) == 3 for key in KEYS[:10])
+        await world.until(lambda: all(copies(nodes, key) == 0 for key in KEYS[:10]), within_s=3 * GRACE_S)
+        assert copies(nodes, KEYS[10]) == 3, "what is not deleted stays"
+        assert reaped(nodes) == 30
+
+    in_virtual_time(scenario)
+
+
+def test_a_delete_waits_for_a_member_that_is_away() -> None:
+    """Whoever it is: it may hold a copy, or a hint."""
+
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        outsider = next(node for node in nodes if node not in there)
+        await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        await down(world, nodes, outsider)
+        await trio.sleep(5 * GRACE_S)
+        assert copies(nodes, key) == 3
+        assert there[0].node.forgetting.postponed > 0
+        await back(world, nodes, outsider)
+        await world.until(lambda: copies(nodes, key) == 0, within_s=3 * GRACE_S)
+
+    in_virtual_time(scenario)
+
+
+def test_a_delete_waits_while_somebody_keeps_a_hint() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        context = await put(world, there[0], key, w=3)
+        await delete(world, there[0], key, context, w=3)
+        keeper = next(node for node in nodes if node not in there)
+        there[1].records.failure = "no space left"  # so that the hint cannot go home
+        for other in KEYS[1:]:  # by one of which it is found out
+            await put(world, next(home for home in homes(nodes, other) if home is not there[1]), other, w=1)
+        await world.until(lambda: there[1].records.read_only is not None)
+        keeper.records.put(keeper.store_key(key), hint_of(keeper, key, there[0].packed(key)))
+        await trio.sleep(4 * GRACE_S)
+        assert keeper.packed(key) is not None
+        assert all(node.packed(key) is not None for node in there)
+
+    in_virtual_time(scenario)
+
+
+def hint_of(keeper: ExchangingNode, key: bytes, packed: bytes | None) -> bytes:
+    from dynamo_fast.core.digest import key_position
+    from dynamo_fast.core.merkle import entry_hash
+    from dynamo_fast.storage.schema import encode_record
+
+    assert packed is not None
+    return encode_record(key, packed, hash=entry_hash(key_position(key), packed), owed=0b010, placement_number=1)
+
+
+def test_a_delete_that_not_all_homes_have_stays() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        there[2].records.damage(there[2].store_key(key))
+        await trio.sleep(4 * GRACE_S)
+        assert there[0].packed(key) is not None
+        assert there[1].packed(key) is not None
+
+    in_virtual_time(scenario)
+
+
+def test_a_key_written_again_is_not_eaten() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        context = await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        await world.until(lambda: copies(nodes, key) == 0, within_s=4 * GRACE_S)
+        again = await put(world, there[1], key, b"born again", context=context, w=3)
+        assert all(Siblings(node.packed(key)).values == (b"born again",) for node in there)
+        await put(world, there[2], key, b"and on", context=again, w=3)
+        await trio.sleep(4 * GRACE_S)
+        assert all(Siblings(node.packed(key)).values == (b"and on",) for node in there)
+
+    in_virtual_time(scenario)
+
+
+def test_a_session_that_has_seen_what_is_forgotten_reads_on() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        context = await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        await world.until(lambda: copies(nodes, key) == 0, within_s=4 * GRACE_S)
+        frame = await ask(world, there[1], MessageType.GET, encode_get(key, session_context=context, r=3))
+        assert frame.status == Status.NOT_FOUND
+        assert decode_get_reply(frame.body)[1] == []
+
+    in_virtual_time(scenario)
+
+
+def test_a_long_clock_is_settled_alike_everywhere() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        context = b""
+        for number in range(CLOCK_ENTRIES_KEPT + 4):
+            home = there[number % 3]
+            context = await put(world, home, key, b"%d" % number, context=context, w=3)
+            await down(world, nodes, home)  # every start of a process is another epoch
+            await back(world, nodes, home)
+        last = Siblings(there[0].packed(key))
+        assert len(last.clock) == CLOCK_ENTRIES_KEPT + 4
+        await world.until(lambda: all(len(Siblings(node.packed(key)).clock) == CLOCK_ENTRIES_KEPT for node in there), within_s=6 * GRACE_S)
+        assert len({node.packed(key) for node in there}) == 1
+        assert Siblings(there[0].packed(key)).siblings == last.siblings
+        frame = await ask(world, there[1], MessageType.GET, encode_get(key, session_context=context, r=3))
+        assert frame.status == Status.OK
+        await put(world, there[2], key, b"next", context=context, w=3)
+        assert all(Siblings(node.packed(key)).values == (b"next",) for node in there)
+
+    in_virtual_time(scenario)
+
+
+def test_clients_may_ask_for_none_of_this() -> None:
+    """It is for members alone: a stranger could make the store forget."""
+
+    async def scenario(world: World) -> None:
+        from dynamo_fast.wire import control_messages as messages
+
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        context = await put(world, there[0], key, w=3)
+        await delete(world, there[0], key, context, w=3)
+        name = there[0].node.cluster.placement.name
+        version = encode_store_key(there[0].view.mac_key, bytes(16), b"k") + bytes(8)
+        for request in (
+            messages.ForgetCheckRequest(placement=name, versions=version), messages.QuiesceRequest(),
+            messages.StraysRequest(placement=name, partitions=[1]),
+            messages.ForgetRequest(placement=name, versions=version, before_ms=0, entries_max=0),
+        ):  # fmt: skip
+            client = Connection(there[0].told, there[0].node.reactor.outbox)
+            there[0].node.reactor.deliver(client, hello() + encode_frame(MessageType.CONTROL, messages.encode(request), request_id=1))
+            answers: list[Frame] = []
+            await world.until(lambda client=client, answers=answers: answers.extend(FrameCutter().feed(client.take())) or len(answers) > 1)
+            assert [frame.status for frame in answers if frame.type == MessageType.CONTROL_REPLY] == [Status.BAD_REQUEST]
+
+    def hello() -> bytes:
+        from dynamo_fast.wire import control_messages as messages
+
+        return encode_frame(MessageType.HELLO, messages.encode(messages.Hello(versions=[messages.VERSION], role="client")))
+
+    in_virtual_time(scenario)
+
+
