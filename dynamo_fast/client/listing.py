@@ -1,9 +1,10 @@
-"""All keys of a bucket, page by page, from exactly R homes of every partition.
+"""All keys of a bucket, page by page, from R homes of every partition.
 
 One home may lack keys that a put of W copies left on the others, so each partition is told by R of its homes. A node tells all
 partitions that are asked of it as one stream, in the order in which nodes keep their records (by store key: position, then hash), and
-the streams are merged: a key is given out once every stream has passed it. When a node fails, or says that it has lost records of a
-partition, other homes go on from where it stood. Memory is bounded by a page per stream, not by the size of the bucket.
+the streams are merged: a key is given out once every stream has passed it. When a node fails, other homes go on from where it stood.
+One that may have lost records of a partition does not count as one of the R in it; where R that count cannot be had, all homes there
+are must tell. Memory is bounded by a page per stream, not by the size of the bucket.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ class _Stream:
         self.page: KeyPage | None = None  # told and not yet given out
         self.done = False  # it has told everything
         self.overloads = 0  # in a row
+        self.doubted: set[int] = set()  # partitions of which the node may have lost records: what it tells of them does not count
 
     def rest(self, total: int) -> Sequence[int]:
         """The partitions that are not wholly told, of `total` there are."""
         return self.partitions[bisect_left(self.partitions, untold(self.after, total)) :]
 
     def take(self, reply: Reply, asked: Sequence[int]) -> list[int]:
-        """One page more, of these partitions; returns those of them that must be asked of somebody else. Unknown when it is no page."""
+        """One page more, of these partitions; returns those of them that are doubted from now on. Unknown when it is no page."""
         if not isinstance(reply, KeysPageReply) or not reply.next > self.after:
             raise Unknown(f"{self.node.address} answered with no page that leads on")
         try:
@@ -63,7 +65,9 @@ class _Stream:
         self.after = reply.next
         self.done = reply.done and asked[-1] == self.partitions[-1]
         self.overloads = 0
-        return sorted({*asked} & {*reply.suspects})
+        doubted = ({*asked} & {*reply.suspects}) - self.doubted
+        self.doubted |= doubted
+        return sorted(doubted)
 
 
 def untold(after: bytes, total: int) -> int:
@@ -84,6 +88,7 @@ class Keys:
         self._bucket = bucket
         self._deadline_s = deadline_s  # of each round of pages
         self._page = max(1, min(page, KEYS_PAGE_MAX))
+        self._r = 0  # homes that tell each partition, and count
         self._ready: deque[bytes] = deque()
         self._streams: list[_Stream] | None = None  # those that are done too: they say whom not to ask again; None before the first page
         self._failed: defaultdict[int, set[Node]] = defaultdict(set)  # partition -> homes that are not asked for it again
@@ -108,15 +113,16 @@ class Keys:
     async def _advance(self) -> bool:
         """One round of pages; False when all partitions are told."""
         if self._streams is None:
-            self._streams = await self._begin()
+            await self._begin()
+        assert self._streams is not None
         if all(stream.done and stream.page is None for stream in self._streams):
             return False
         await self._ask([stream for stream in self._streams if stream.page is None and not stream.done])
         self._give()
         return True
 
-    async def _begin(self) -> list[_Stream]:
-        """The streams of a whole listing: R homes of each partition."""
+    async def _begin(self) -> None:
+        """The first streams."""
         placement = await self._shared.placement()
         settings = settings_of(placement, self._bucket)
         if settings is None and self._bucket:
@@ -125,32 +131,42 @@ class Keys:
             settings = settings_of(placement, self._bucket)
             if settings is None:
                 raise no_such_bucket(self._bucket)
-        homes = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
+        self._r = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
         self.partitions = placement.partitions
-        partitions = [partition for partition in range(self.partitions) for _ in range(homes)]
-        return self._streams_of(partitions, b"", [], QuorumFailed("there are fewer nodes than homes"))
+        self._streams = []
+        self._complete(range(self.partitions), b"", QuorumFailed("it has none"))
 
-    def _streams_of(self, partitions: Iterable[int], after: bytes, present: Iterable[_Stream], why: DynamoError) -> list[_Stream]:
-        """Streams that from `after` on tell each of the partitions by one home more for every time it is named; connected nodes before
-        others, then those asked for least. QuorumFailed, with why, when a partition has no home left that no `present` stream asks."""
-        telling: defaultdict[int, set[Node]] = defaultdict(set)
-        for stream in present:
+    def _complete(self, partitions: Iterable[int], after: bytes, why: DynamoError) -> None:
+        """Sees to it that R homes that count tell each of these partitions, or all homes there are; new streams begin behind `after`.
+
+        Connected nodes are asked before others, then those asked for least. QuorumFailed, with why, when neither can be had.
+        """
+        assert self._streams is not None
+        present: defaultdict[int, set[Node]] = defaultdict(set)
+        counted: Counter[int] = Counter()
+        for stream in self._streams:
             for partition in stream.partitions:
-                telling[partition].add(stream.node)
+                present[partition].add(stream.node)
+                counted[partition] += partition not in stream.doubted
         load: Counter[Node] = Counter()
         chosen: defaultdict[Node, list[int]] = defaultdict(list)
         router = self._shared.router
         for partition in partitions:
-            taken = telling[partition] | self._failed.get(partition, set())
-            free = [node for node in router.homes_of(partition) if node not in taken]
-            if not free:
-                raise QuorumFailed(f"too few homes of partition {partition} could list their keys: {why}")
-            node = min(free, key=lambda node: (node.connection is None, load[node]))
-            telling[partition].add(node)
-            load[node] += 1
-            chosen[node].append(partition)
+            failed = self._failed.get(partition, set())
+            free = [node for node in router.homes_of(partition) if node not in present[partition] and node not in failed]
+            for _ in range(self._r - counted[partition]):
+                if not free and failed:
+                    doubted = len(present[partition]) - counted[partition]
+                    more = f"; and of the others {doubted} may have lost records of it" if doubted else ""
+                    raise QuorumFailed(f"too few homes of partition {partition} could list their keys: {why}{more}")
+                if not free:
+                    break  # all tell: there is nobody who could know more
+                node = min(free, key=lambda node: (node.connection is None, load[node]))
+                free.remove(node)
+                load[node] += 1
+                chosen[node].append(partition)
         assert router.placement is not None
-        return [_Stream(node, told, after, router.placement.number) for node, told in chosen.items()]
+        self._streams += [_Stream(node, told, after, router.placement.number) for node, told in chosen.items()]
 
     async def _ask(self, asked: Sequence[_Stream]) -> None:
         """A page for each stream; what a stream cannot tell is asked of others in the next round."""
@@ -187,14 +203,13 @@ class Keys:
                 raise reply
             if reply.status != Status.OK:
                 raise error_of(reply.status, reply.body)
-            suspects = stream.take(reply_in(reply.body, stream.node.address), partitions)
+            doubted = stream.take(reply_in(reply.body, stream.node.address), partitions)
         except StalePlacement as error:
             await self._follow(stream, after, error)
         except DynamoError as error:
             self._replace(stream, stream.rest(self.partitions), after, error)
         else:
-            if suspects:  # what was told of them is as good as it is, but does not count
-                self._replace(stream, suspects, after, Unknown(f"{stream.node.address} has lost records of it"))
+            self._complete(doubted, after, Unknown(f"{stream.node.address} may have lost records of it"))
 
     async def _follow(self, stream: _Stream, after: bytes, error: DynamoError) -> None:
         """The node is no home of some partition any more: under a newer placement, if there is one, it tells those of which it is one."""
@@ -213,14 +228,14 @@ class Keys:
         self._replace(stream, [partition for partition in rest if stream.node not in router.homes_of(partition)], after, error)
 
     def _replace(self, stream: _Stream, partitions: Sequence[int], after: bytes, why: DynamoError) -> None:
-        """Other homes tell these partitions of the stream from `after` on; QuorumFailed when there are none."""
+        """Others tell these partitions of the stream from `after` on; QuorumFailed when there are too few."""
         assert self._streams is not None
         gone = set(partitions)
         stream.partitions = [partition for partition in stream.partitions if partition not in gone]
         stream.done = stream.done or not stream.rest(self.partitions)
         for partition in partitions:
             self._failed[partition].add(stream.node)
-        self._streams += self._streams_of(partitions, after, self._streams, why)
+        self._complete(partitions, after, why)
 
     def _give(self) -> None:
         """Takes from the streams the keys that all of them have passed."""

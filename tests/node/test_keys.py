@@ -161,6 +161,12 @@ def test_a_real_engine_is_listed_like_the_fake_one() -> None:
     ours, _ = trio.run(lambda: listed(Keys(FakeCluster(), SlowDisk(records), SlowDisk([])), limit=50))
     assert told == ours
     assert len(told) > 300
+    for partition in range(PARTITIONS):
+        engine.forgive(partition)
+    engine.suspect(OWN[3])
+    assert trio.run(lambda: asked(Keys(FakeCluster(), engine, SlowDisk([])))).suspects == [OWN[3]]
+    engine.forgive(OWN[3])
+    assert trio.run(lambda: asked(Keys(FakeCluster(), engine, SlowDisk([])))).suspects == []
 
 
 def test_a_page_ends_at_its_bytes() -> None:
