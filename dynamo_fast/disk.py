@@ -22,7 +22,7 @@ class File:
         self._descriptor = descriptor
 
     def fileno(self) -> int:
-        """The kernel's descriptor, for threads in C; -1 for a file that has none, whose `sync` is then called instead."""
+        """The kernel's descriptor, for C; -1 for a file that has none, whose `sync` and `write_at` are then called instead."""
         return self._descriptor
 
     def write_at(self, data: bytes | memoryview, offset: int) -> int:

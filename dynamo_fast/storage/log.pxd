@@ -35,6 +35,7 @@ cdef class Log:
     cdef readonly list doomed           # paths of segments that nobody needs any more, oldest first
     cdef object log_start               # LogStart
     cdef object file                    # of the last segment, None until the first write after opening
+    cdef int fileno                     # its descriptor; below 0: it has none, and is asked itself
     cdef object prepared                # (number, path, file) of the next segment, or None
     cdef readonly bint preparing        # a thread is at it
     cdef readonly int number            # of the newest segment file, prepared ones included
@@ -53,4 +54,5 @@ cdef class Log:
     # Writes the batch. OSError when the disk does not take all of it: the batch is kept, and the next write tries again.
     cdef int write(self) except -1
     cdef uint64_t position(self) noexcept       # end of the log with the batch
+    cdef size_t write_at(self, size_t done, uint64_t offset) except? 0
     cdef int rotate(self) except -1

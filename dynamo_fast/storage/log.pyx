@@ -10,14 +10,18 @@ The next segment is made ahead, in a thread. While there is none the last one ju
 
 cimport cython
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.errno cimport EINTR, errno as c_errno
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
+from posix.types cimport off_t
+from posix.unistd cimport pwrite
 
 from dynamo_fast.core.bytes cimport load_u32, load_u64, store_u32, store_u64
 from dynamo_fast.core.checksum cimport crc32c
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES
 
 import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,8 +154,7 @@ cdef class Log:
                 self.rotate()
                 start = self.segments[-1].start
             while done < self.batch_n:
-                done += <size_t>self.file.write_at(PyMemoryView_FromMemory(<char *>self.batch + done, self.batch_n - done, PyBUF_READ),
-                                                   self.written_to + done - start)
+                done += self.write_at(done, self.written_to + done - start)
         except OSError as error:
             self.failure = error
             raise
@@ -165,6 +168,18 @@ cdef class Log:
             self.batch = NULL
             self.batch_room = 0
         return 0
+
+    cdef size_t write_at(self, size_t done, uint64_t offset) except? 0:
+        """What is left of the batch goes into the file at that offset; how much of it went. OSError."""
+        cdef ssize_t n = -1
+        if self.fileno < 0:
+            return self.file.write_at(PyMemoryView_FromMemory(<char *>self.batch + done, self.batch_n - done, PyBUF_READ), offset)
+        # The same without a Python object, and with the lock kept: the page cache takes it sooner than a thread gives the lock back.
+        while n < 0:
+            n = pwrite(self.fileno, self.batch + done, self.batch_n - done, <off_t>offset)
+            if n < 0 and c_errno != EINTR:
+                raise OSError(c_errno, os.strerror(c_errno))
+        return n
 
     cdef int rotate(self) except -1:
         """Goes on in the prepared segment. Without one the last segment grows; without that too, one is made here."""
@@ -180,6 +195,7 @@ cdef class Log:
             self.file.close()       # the thread has a descriptor of its own; a file without one is group commit's to close
         self.segments.append(Segment(path, self.written_to, self.written_to))
         self.file = file
+        self.fileno = file.fileno()
         self.prepared = None
         return 0
 
