@@ -14,7 +14,9 @@ Ids come from clients: places are salted, so that nobody can aim at one chain.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from dynamo_fast.core.bytes cimport load_u64
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *at) noexcept nogil
 
 cdef enum:
     FIRST_CAPACITY = 4096
@@ -80,6 +82,12 @@ cdef class PutIds:
     def __dealloc__(self):
         free(self.young.ids)
         free(self.old.ids)
+
+    cdef void fetch_ahead(self, const uint8_t *put_id) noexcept nogil:
+        if self.young.capacity:
+            prefetch(self.young.ids + 16 * place_of(put_id, self.salt, self.young.capacity))
+        if self.old.capacity:
+            prefetch(self.old.ids + 16 * place_of(put_id, self.salt, self.old.capacity))
 
     cdef bint seen(self, const uint8_t *put_id) noexcept nogil:
         return table_has(&self.young, put_id, self.salt) or table_has(&self.old, put_id, self.salt)

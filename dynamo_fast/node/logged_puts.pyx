@@ -9,8 +9,8 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
+from dynamo_fast.core.put_ids cimport retry_id_of
 from dynamo_fast.core.siblings cimport SiblingView, object_next
-from dynamo_fast.node.put cimport retry_id_of
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_check
 
 

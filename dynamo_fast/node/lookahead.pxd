@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from dynamo_fast.core.put_ids cimport PutIds
 from dynamo_fast.node.replica cimport Address, Replica
 
 cdef enum:
@@ -9,6 +10,7 @@ cdef enum:
 
 cdef class Lookahead:
     cdef Replica replica
+    cdef PutIds put_ids             # in which the ids of puts will be looked for: set by whoever coordinates puts
     cdef Address addresses[33]      # the last place is never used
     cdef int count                  # addresses known
     cdef int used                   # of which already taken

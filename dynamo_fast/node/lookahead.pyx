@@ -1,7 +1,7 @@
 """Looking ahead: what one receive has brought is addressed all at once, before its frames are handled one by one.
 
 Under load a receive brings dozens of requests, and handling one of them alone is mostly waiting for memory: for the place in the
-write buffer's table, for the record behind it, for the leaf of the Merkle tree. So before the first frame is handled, the keys of up
+write buffer's table, for the record behind it, for the leaf of the Merkle tree, for the put's id among those of late. So before the first frame is handled, the keys of up
 to LOOKAHEAD_MAX frames are hashed side by side (MD5 takes sixteen in the time of two) and the processor is told to fetch what they
 will touch; by the time their turn comes it is there. When these have been handled, the next so many are looked at.
 
@@ -15,6 +15,7 @@ receives says so with `foresee` before each receive is handled, which forgets th
 from libc.string cimport memcpy
 
 from dynamo_fast.core.digest cimport key_position, md5_several
+from dynamo_fast.core.put_ids cimport retry_id_of
 from dynamo_fast.storage.schema cimport store_key_write
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_GET,
@@ -35,18 +36,20 @@ from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES
 from dynamo_fast.core.bytes cimport load_u32
 
 
-cdef bint key_of(uint8_t type, const uint8_t *body, size_t n, Address *address) noexcept nogil:
-    """The bucket and key that a frame is about; false for a frame about none, or one that cannot be read."""
+cdef bint key_of(uint8_t type, const uint8_t *body, size_t n, Address *address, const uint8_t **put_id) noexcept nogil:
+    """The bucket and key that a frame is about, and the id of a put; false for a frame about no key, or one that cannot be read."""
     cdef PutMessage put
     cdef GetMessage get
     cdef ReplicateMessage replicate
     cdef ReadMessage read
+    put_id[0] = NULL
     if type == MESSAGE_REPLICATE and parse_replicate(body, n, &replicate) == 0:
         address.bucket, address.bucket_bytes = replicate.bucket, replicate.bucket_bytes
         address.key, address.key_bytes = replicate.key, replicate.key_bytes
     elif type == MESSAGE_PUT and parse_put(body, n, &put) == 0:
         address.bucket, address.bucket_bytes = put.bucket, put.bucket_bytes
         address.key, address.key_bytes = put.key, put.key_bytes
+        put_id[0] = put.put_id
     elif type == MESSAGE_READ and parse_read(body, n, &read) == 0:
         address.bucket, address.bucket_bytes = read.bucket, read.bucket_bytes
         address.key, address.key_bytes = read.key, read.key_bytes
@@ -75,7 +78,9 @@ cdef class Lookahead:
         cdef size_t n = self.left
         cdef const uint8_t *keys[LOOKAHEAD_MAX]
         cdef size_t lengths[LOOKAHEAD_MAX]
+        cdef const uint8_t *put_ids[LOOKAHEAD_MAX]
         cdef uint8_t positions[16 * LOOKAHEAD_MAX]
+        cdef uint8_t retry_id[16]
         cdef size_t at = 0, body_bytes
         cdef int i, count = 0
         cdef Address *address
@@ -84,7 +89,7 @@ cdef class Lookahead:
             body_bytes = load_u32(data + at)
             if body_bytes > n - at - FRAME_HEADER_BYTES:
                 break
-            if key_of(data[at + 4], data + at + FRAME_HEADER_BYTES, body_bytes, &self.addresses[count]):
+            if key_of(data[at + 4], data + at + FRAME_HEADER_BYTES, body_bytes, &self.addresses[count], &put_ids[count]):
                 keys[count], lengths[count] = self.addresses[count].key, self.addresses[count].key_bytes
                 count += 1
             at += FRAME_HEADER_BYTES + body_bytes
@@ -103,6 +108,9 @@ cdef class Lookahead:
             store_key_write(self.replica.mac_key, address.position, address.bucket, address.bucket_bytes, address.key,
                             address.key_bytes, address.store_key)
             self.replica.engine.fetch_ahead(address.store_key, 0)
+            if put_ids[i] != NULL and self.put_ids is not None:
+                retry_id_of(put_ids[i], address.position, retry_id)
+                self.put_ids.fetch_ahead(retry_id)
         # One step of the chain at a time for all, so that their waits overlap.
         for i in range(count):
             self.replica.engine.fetch_ahead(self.addresses[i].store_key, 1)

@@ -12,9 +12,6 @@ from dynamo_fast.wire.connection cimport Connection
 from dynamo_fast.wire.data_messages cimport PutMessage, ReplicateMessage
 from dynamo_fast.wire.frame cimport FrameHeader
 
-# Ids are remembered per key, so that a client that repeats one id for all its puts does not lose them. All of 16 bytes.
-cdef void retry_id_of(const uint8_t *put_id, const uint8_t *position, uint8_t *out) noexcept nogil
-
 cdef class PutCoordinator:
     cdef Desk desk
     cdef PutIds put_ids             # of puts with the usual deadline or less

@@ -18,6 +18,7 @@ from dynamo_fast.wire.errors import OutgoingFull
 
 from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
+from dynamo_fast.core.put_ids cimport retry_id_of
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
 from dynamo_fast.storage.engine cimport FIND_RECORD, ROOM_NONE, ROOM_PLENTY
@@ -34,18 +35,13 @@ cdef enum:
     DEADLINE_AT = 12   # where the deadline stands in a PUT's body
 
 
-cdef void retry_id_of(const uint8_t *put_id, const uint8_t *position, uint8_t *out) noexcept nogil:
-    cdef int i
-    for i in range(16):
-        out[i] = put_id[i] ^ position[i]
-
-
 cdef class PutCoordinator:
     """PutCoordinator(desk, limits, requests, cluster_defaults, salt)."""
 
     def __cinit__(self, Desk desk not None, limits, requests, cluster_defaults, uint64_t salt):
         self.desk = desk
         self.put_ids = PutIds(salt, requests.put_ids_max)
+        desk.lookahead.put_ids = self.put_ids
         self.patient_ids = PutIds(salt, requests.put_ids_max)
         self.usual_deadline_ms = cluster_defaults.deadline_ms
         # All N homes may have put siblings of this size apart from each other, and the merge still has to travel.

@@ -142,7 +142,7 @@ cdef class RequestTable:
 
     cdef Request get(self, uint64_t token):
         """The request of that token, None when it is over."""
-        cdef uint64_t slot = token & 0xFFFFFFFF
+        cdef uint64_t slot = <uint32_t>token
         if slot >= <uint64_t>len(self.slots) or self.generations[slot] != <uint32_t>(token >> 32):
             return None
         return <Request>self.slots[slot]
@@ -155,7 +155,7 @@ cdef class RequestTable:
         return 0
 
     cdef int release(self, Request request) except -1:
-        cdef Py_ssize_t slot = <Py_ssize_t>(request.token & 0xFFFFFFFF)
+        cdef Py_ssize_t slot = <Py_ssize_t><uint32_t>request.token
         assert self.slots[slot] is request
         self.answered -= request.answered
         self.slots[slot] = None
