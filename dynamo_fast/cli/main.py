@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bucket": ("cluster:bucket", "Show buckets, or change the settings of one."),
     "hints": ("hints:hints", "Show what nodes keep for others that are away."),
     "check": ("check:check", "Verify the data directory of a node that is not running."),
+    "repair": ("repair:repair", "Have nodes compare all they hold with each other, now."),
     "bench": ("bench:bench", "Measure a running server under load."),
 }
 

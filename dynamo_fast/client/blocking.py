@@ -25,7 +25,15 @@ from dynamo_fast.client.context import Session
 from dynamo_fast.client.errors import ConnectionLost, DynamoError, NotApplied
 from dynamo_fast.client.results import Resolve, Result
 from dynamo_fast.core.options import BucketSettings
-from dynamo_fast.wire.control_messages import KEYS_PAGE_MAX, BucketListReply, HintsReply, PlacementReply, RingInfoReply, StatusReply
+from dynamo_fast.wire.control_messages import (
+    KEYS_PAGE_MAX,
+    BucketListReply,
+    HintsReply,
+    PlacementReply,
+    RepairReply,
+    RingInfoReply,
+    StatusReply,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -181,6 +189,9 @@ class Cluster:
 
     def set_bucket(self, name: str | bytes, settings: BucketSettings, deadline_s: float | None = None) -> bool:
         return self.loop.call(self.loop.db.cluster.set_bucket, name, settings, deadline_s)
+
+    def repair(self, address: str, run: int = 0, deadline_s: float | None = None) -> RepairReply:
+        return self.loop.call(self.loop.db.cluster.repair, address, run, deadline_s)
 
 
 class Client(Bucket):

@@ -19,6 +19,8 @@ from dynamo_fast.wire.control_messages import (
     HintsReply,
     HintsRequest,
     PlacementReply,
+    RepairReply,
+    RepairRequest,
     Reply,
     Request,
     RingInfoReply,
@@ -93,6 +95,19 @@ class Cluster:
             return True
         return False
 
+    async def repair(self, address: str, run: int = 0, deadline_s: float | None = None) -> RepairReply:
+        """Has the node at that address compare all it holds with every other home, now, and bring in line what differs.
+
+        Returns at once: ask again with the `run` of the answer until it is `done`.
+        """
+        return _expect(RepairReply, await self._router.control(self._node(address), RepairRequest(run=run), deadline_s))
+
+    def _node(self, address: str) -> Node:
+        node = next((node for node in self._router.members() if node.address == address), None)
+        if node is None:
+            raise NotApplied(f"{address} is not among the nodes this client knows")
+        return node
+
     async def _has_bucket(self, node: Node, entry: BucketEntry, deadline_s: float | None) -> bool:
         """Whether the node has the bucket so; a node that does not answer is not waited for."""
         try:
@@ -101,11 +116,8 @@ class Cluster:
             return True
 
     async def _one(self, address: str, request: Request, wanted: type[T], deadline_s: float | None) -> T | DynamoError:
-        node = next((node for node in self._router.members() if node.address == address), None)
-        if node is None:
-            return NotApplied(f"{address} is not among the nodes this client knows")
         try:
-            return _expect(wanted, await self._router.control(node, request, deadline_s))
+            return _expect(wanted, await self._router.control(self._node(address), request, deadline_s))
         except DynamoError as error:
             return error
 

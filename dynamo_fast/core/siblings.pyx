@@ -9,8 +9,10 @@ from typing import NamedTuple
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
-from dynamo_fast.core.vector_clock cimport DOT_BYTES, VectorClock, clock_from_entries, pack_dot
+from dynamo_fast.core.bytes cimport store_u32
+from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, DOT_BYTES, VectorClock, clock_from_entries, pack_dot
 
 cdef extern from "siblings.h" nogil:
     int c_object_check "object_check"(const uint8_t *packed, size_t n)
@@ -170,6 +172,24 @@ cdef class Siblings:
             if not view.flags & SIBLING_TOMBSTONE:
                 result.append((<const char *>view.value)[:view.value_n])
         return tuple(result)
+
+    def outline(self):
+        """The same versions with empty values. Merging looks at clock and dots only, so outlines tell what a merge would change."""
+        cdef const uint8_t *packed = start(self)
+        cdef const uint8_t *from_
+        cdef SiblingView view
+        cdef size_t offset = 0
+        cdef size_t head = OBJECT_HEADER_BYTES + CLOCK_ENTRY_BYTES * object_clock_count(packed)
+        cdef bytes made = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(head + SIBLING_HEADER_BYTES * object_sibling_count(packed)))
+        cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(made)
+        memcpy(to, packed, head)
+        to += head
+        while c_object_next(packed, length(self), &offset, &view):
+            from_ = view.value - SIBLING_HEADER_BYTES
+            memcpy(to, from_, SIBLING_HEADER_BYTES)
+            store_u32(to, 0)
+            to += SIBLING_HEADER_BYTES
+        return wrap(made)
 
     def merge(self, Siblings other not None):
         """The join of two replicas' versions: what either holds and the other has not seen superseded.

@@ -87,6 +87,10 @@ class StorageSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     scrub_period_s: Annotated[int, number(60, 1 << 30, "seconds in which every record and leaf at rest is checked once")] = 604_800
 
 
+class AntiEntropySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    round_s: Annotated[int, number(1, 86_400, "seconds after which two members compare all that both are homes of again")] = 10
+
+
 class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Annotated[Literal["text", "json"], what("a line for people, or one JSON object a line")] = "text"
     level: Annotated[Literal["debug", "info", "warning", "error"], what("the least severe message that is shown")] = "info"
@@ -100,6 +104,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     requests: RequestsSection = RequestsSection()
     limits: LimitsSection = LimitsSection()
     storage: StorageSection = StorageSection()
+    anti_entropy: AntiEntropySection = AntiEntropySection()
     log: LogSection = LogSection()
 
     @property

@@ -106,11 +106,6 @@ cdef class DataPlane(PassHandler):
         """Requests coordinated here that have no answer yet."""
         return self.coordinator.desk.requests.active - self.coordinator.desk.requests.answered
 
-    @property
-    def foreground(self):
-        """Requests of clients, and of other nodes on behalf of clients, that have come so far."""
-        return self.coordinator.puts.applied + self.coordinator.gets.started + self.replicates + self.reads
-
     def set_placement(self, uint64_t name, ring, node_ids, hosts, labels):
         """The placement to work by: its 64-bit name, its Ring, and per node index the id, the host label and a name for messages.
 

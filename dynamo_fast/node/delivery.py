@@ -1,34 +1,43 @@
 """Objects on their way from one node to another: the one engine that hinted handoff, anti-entropy and transfers move data with.
 
 `push` takes records of this node's own and hands them to another node, which merges them and answers once they are on its disk: whoever
-deletes a copy on another's word has waited for an fdatasync (!). Merging is all the receiver does, so whatever is sent twice, late, out
-of order or half does no harm, and nothing can come of it that was not written.
+deletes a copy on another's word has waited for an fdatasync (!). `pull` fetches another node's records and merges them here. Merging is
+all that happens to a copy, so whatever is sent twice, late, out of order or half does no harm, nothing can come of it that was not
+written, and what one side lacks is never taken for a delete.
 
-What is moved must not be felt. Batches are cut by bytes and sized so that merging one keeps the receiver's loop for about half a
-millisecond; after each the sender pauses for as long as it waited, so that at most half of the time anything is under way at one
-receiver, unless that one says that it has nothing else to do. Memory is a batch on each side. An object larger than a batch goes
-alone; merging it takes what it takes, as when it was put.
+What is moved must not be felt. Batches are cut by bytes and sized so that merging one keeps a loop for about half a millisecond; each is
+a step of background work for the admission controllers of both ends, so at most half of the time anything is under way, unless neither
+has requests to serve. Memory is a batch on each side. An object larger than a batch goes alone; merging it takes what it takes, as when it
+was put.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import trio
+
+from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.histogram import Histogram
 from dynamo_fast.env import Env
+from dynamo_fast.node.admission import Admission
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.flights import Flights
 from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.storage.engine import StorageError
-from dynamo_fast.storage.schema import decode_record
-from dynamo_fast.wire.control_messages import MERGE_ENTRIES_MAX, MergeReply, MergeRequest
+from dynamo_fast.storage.schema import decode_record, encode_store_key, record_hash
+from dynamo_fast.wire.control_messages import MERGE_ENTRIES_MAX, MergeReply, MergeRequest, PullReply, PullRequest
 from dynamo_fast.wire.status import Status
 
 BATCH_BYTES_MIN, BATCH_BYTES_FIRST, BATCH_BYTES_MAX = 2048, 16 * 1024, 64 * 1024  # of keys and objects in one message
-STALL_WANTED_S = 0.0005  # of the receiver's loop, for one batch
+STALL_WANTED_S = 0.0005  # of the loop of the node that merges, for one batch
+SLICE_S = 0.001  # of reading, then others get a chance to run
+PULL_KEYS_FIRST = 64  # asked for in the first message of a pull; then twice as many as the last one brought
 MERGES_AT_ONCE = 2  # batches that this node merges or syncs at a time; the control plane's other workers stay free
 ANSWER_S = 15.0  # for a batch to be merged and synced: a slow disk is not a broken one
 OVERLOAD_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # before a batch is offered again to a node that had no room for it
@@ -58,35 +67,51 @@ def own_entry(engine: Engine, store_key: bytes) -> Entry | None:
     return Entry(store_key, parts.hash, parts.bucket, parts.key, parts.packed)
 
 
+def own_hash(engine: Engine, store_key: bytes) -> int | None:
+    """The Merkle hash of this node's copy as it stands now; None when there is none that can be read."""
+    record = engine.get(store_key)
+    return None if record is None else record_hash(record)
+
+
+@dataclass
+class Pulled:
+    """What became of the keys of a pull."""
+
+    fetched: int = 0  # objects
+    absent: int = 0  # keys that the other node does not have
+    refused: int = 0  # objects that could not be merged here
+    passed_over: list[bytes] = field(default_factory=list)  # keys that were wanted no more when their turn came
+
+
 class Pace:
-    """How much to send at once and how long to wait after it. Pure."""
+    """How many bytes to move at once. Pure."""
 
     def __init__(self) -> None:
         self.batch_bytes = BATCH_BYTES_FIRST
 
-    def answered(self, took_s: float, stalled_s: float, idle: bool) -> float:
-        """A batch has been answered after `took_s`, having kept its receiver for `stalled_s`: the seconds to pause now."""
+    def merged(self, stalled_s: float) -> None:
+        """Merging a batch has kept its receiver's loop for that long."""
         if stalled_s > STALL_WANTED_S:
             self.batch_bytes = max(self.batch_bytes // 2, BATCH_BYTES_MIN)
         elif stalled_s < STALL_WANTED_S / 2:
             self.batch_bytes = min(self.batch_bytes * 2, BATCH_BYTES_MAX)
-        return 0.0 if idle else took_s
 
 
 Settled = Callable[[Entry, int, int], None]
 
 
 class Delivery:
-    """Both ends: `push`, and the answer to a MergeRequest."""
+    """Both ends: `push` and `pull`, and the answers to MergeRequest and PullRequest."""
 
-    def __init__(self, env: Env, cluster: Cluster, engine: Engine, data_plane: DataPlane) -> None:
+    def __init__(self, env: Env, cluster: Cluster, engine: Engine, data_plane: DataPlane, admission: Admission) -> None:
         self._env = env
         self._cluster = cluster
         self._engine = engine
         self._data_plane = data_plane
+        self._admission = admission
         self.flights = Flights()
         self._merging = 0
-        self._foreground_seen = 0
+        self.heard_s: dict[bytes, float] = {}  # by peer, when it last handed over, or asked for, anything that members tell each other
         self.entries_sent = self.entry_bytes_sent = self.entries_merged = self.batches_merged = 0
         self.stall_us = Histogram()
 
@@ -112,30 +137,88 @@ class Delivery:
                 batch.append(entry)
                 size += entry.size
                 entry = next(left, None)
-            request = MergeRequest(placement=placement, entries=[(one.bucket, one.key, one.packed) for one in batch])
-            began_s = self._env.now()
-            reply = await self._offer(session, request)
-            took_s = self._env.now() - began_s
+            results = await self._offer(session, placement, batch, pace)
             self.entries_sent += len(batch)
             self.entry_bytes_sent += size
-            for one, (status, hash) in zip(batch, reply.results, strict=True):
+            for one, (status, hash) in zip(batch, results, strict=True):
                 settled(one, status, hash)
-            await self._env.sleep(pace.answered(took_s, reply.stalled_us / 1e6, reply.idle))
 
-    async def _offer(self, session: Session, request: MergeRequest) -> MergeReply:
-        """Sends one batch; a node that has no room for it now is asked again a few times."""
+    async def _offer(self, session: Session, placement: int, batch: list[Entry], pace: Pace) -> list[tuple[int, int]]:
+        """One batch to its end; a node that has no room for it now is asked again a few times."""
+        request = MergeRequest(placement=placement, entries=[(one.bucket, one.key, one.packed) for one in batch])
         for pause_s in (*OVERLOAD_PAUSES_S, None):
-            try:
-                reply = await session.call(request, ANSWER_S)
-            except CallFailed as error:
-                if error.status != Status.OVERLOAD or pause_s is None:
-                    raise
-                await self._env.sleep(pause_s * (0.5 + self._env.random()))
-            else:
-                if not isinstance(reply, MergeReply) or len(reply.results) != len(request.entries):
-                    raise CallFailed("the answer to a merge tells of other entries than were sent")
-                return reply
+            async with self._admission.slot() as slot:
+                try:
+                    reply = await session.call(request, ANSWER_S)
+                except CallFailed as error:
+                    if error.status != Status.OVERLOAD or pause_s is None:
+                        raise
+                else:
+                    if not isinstance(reply, MergeReply) or len(reply.results) != len(batch):
+                        raise CallFailed("the answer to a merge tells of other entries than were sent")
+                    pace.merged(reply.stalled_us / 1e6)
+                    slot.their_share = reply.share
+                    return reply.results
+            await self._env.sleep(pause_s * (0.5 + self._env.random()))
         raise AssertionError("the last attempt returns or raises")
+
+    async def pull(self, session: Session, placement: int, wanted: Mapping[bytes, int | None]) -> Pulled:
+        """Fetches objects from the member at the other end and merges them into ours.
+
+        `wanted` has for each store key the hash of our copy, None for none, as it was when the object was found to be wanted: a key
+        whose copy is another one by its turn is passed over, since somebody else has brought it, or a client has written it. What was
+        merged is in our log, and on disk when the engine says so. Raises CallFailed as `push` does, StorageError when our log cannot be
+        written.
+        """
+        pace = Pace()
+        left = deque(wanted)
+        pulled = Pulled()
+        count = PULL_KEYS_FIRST
+        while left:
+            asked: list[bytes] = []
+            while left and len(asked) < count:
+                store_key = left.popleft()
+                if own_hash(self._engine, store_key) == wanted[store_key]:
+                    asked.append(store_key)
+                else:
+                    pulled.passed_over.append(store_key)
+            if not asked:
+                continue
+            async with self._admission.slot() as slot:
+                # What arrives was read after the flight began, and is merged before it ends.
+                with self.flights.flight():
+                    reply = await session.call(PullRequest(placement=placement, keys=asked, bytes_max=pace.batch_bytes), ANSWER_S)
+                    if not isinstance(reply, PullReply) or not len(reply.entries) <= reply.answered <= len(asked):
+                        raise CallFailed("the answer to a pull tells of other keys than were asked for")
+                    slot.their_share = reply.share
+                    self._check_asked(reply, asked[: reply.answered])
+                    results, stalled_s = self._merge(reply.entries)
+                    pace.merged(stalled_s)
+            left.extendleft(reversed(asked[reply.answered :]))
+            count = min(2 * reply.answered, MERGE_ENTRIES_MAX)
+            pulled.fetched += len(reply.entries)
+            pulled.absent += reply.answered - len(reply.entries)
+            pulled.refused += sum(status != Status.OK for status, _ in results)
+        return pulled
+
+    def _check_asked(self, reply: PullReply, asked: list[bytes]) -> None:
+        """A peer gives what was asked for: what it gives unasked would end in partitions that nobody compares."""
+        view = self._cluster.view
+        assert view is not None, "without a cluster there are no members to ask"
+        wanted = set(asked)
+        for bucket, key, _ in reply.entries:
+            if encode_store_key(view.mac_key, key_position(key, bucket), key, bucket) not in wanted:
+                raise CallFailed("the answer to a pull has a key that was not asked for")
+
+    def _merge(self, entries: list[tuple[bytes, bytes, bytes]]) -> tuple[list[tuple[int, int]], float]:
+        """Merges a batch; what became of each, and how long the loop was kept."""
+        began_s = self._env.now()
+        results = self._data_plane.merge_entries(entries)
+        stalled_s = self._env.now() - began_s
+        self.stall_us.record(int(stalled_s * 1e6))
+        self.batches_merged += 1
+        self.entries_merged += sum(status == Status.OK for status, _ in results)
+        return results, stalled_s
 
     async def answer_merge(self, session: Session, request: MergeRequest) -> MergeReply:
         """Merges another member's objects into ours; the answer leaves after the fdatasync that covers all of them.
@@ -148,19 +231,36 @@ class Delivery:
             raise Refusal(Status.OVERLOAD, f"{MERGES_AT_ONCE} batches are being merged here already; try again later")
         self._merging += 1
         try:
-            idle = self._idle()
-            began_s = self._env.now()
-            results = self._data_plane.merge_entries(request.entries)
-            stalled_us = int((self._env.now() - began_s) * 1e6)
-            self.stall_us.record(stalled_us)
-            self.batches_merged += 1
+            self._admission.note_work()
+            results, stalled_s = self._merge(request.entries)
             await self._data_plane.wait_durable(self._engine.position)
-            self.entries_merged += sum(status == Status.OK for status, _ in results)
-            return MergeReply(results=results, stalled_us=stalled_us, idle=idle)
+            return MergeReply(results=results, stalled_us=int(stalled_s * 1e6), share=self._admission.share)
         except StorageError as error:
             raise Refusal(Status.READ_ONLY, str(error)) from error
         finally:
             self._merging -= 1
+
+    async def answer_pull(self, session: Session, request: PullRequest) -> PullReply:
+        """Our copies of the first keys asked for; read in slices, since every key may be a look into LMDB."""
+        self.check_peer(session, request.placement)
+        self._admission.note_work()
+        entries: list[tuple[bytes, bytes, bytes]] = []
+        size = answered = 0
+        slice_began_s = self._env.now()
+        for store_key in request.keys:
+            entry = own_entry(self._engine, store_key)
+            if entry is not None and entries and size + entry.size > request.bytes_max:
+                break
+            answered += 1
+            if entry is not None:
+                entries.append((entry.bucket, entry.key, entry.packed))
+                size += entry.size
+            if self._env.now() - slice_began_s > SLICE_S:
+                await trio.lowlevel.checkpoint()
+                slice_began_s = self._env.now()
+        self.entries_sent += len(entries)
+        self.entry_bytes_sent += size
+        return PullReply(entries=entries, answered=answered, share=self._admission.share)
 
     def check_peer(self, session: Session, placement: int) -> None:
         """Refusal unless a member of our cluster asks who works by our placement: in another one we may be no home."""
@@ -168,11 +268,8 @@ class Delivery:
             raise Refusal(Status.BAD_REQUEST, "only members of the cluster exchange objects")
         if self._cluster.placement is None or placement != self._cluster.placement.name:
             raise Refusal(Status.STALE_PLACEMENT, "this node works by another placement")
-
-    def _idle(self) -> bool:
-        """Whether nothing but deliveries has come since the last one."""
-        before, self._foreground_seen = self._foreground_seen, self._data_plane.foreground
-        return before == self._foreground_seen
+        assert session.node_id is not None, "members have said who they are"
+        self.heard_s[session.node_id] = self._env.now()
 
     def statistics(self) -> dict[str, object]:
         """Counts since the start; bytes are of keys and objects; `stall_us`: how long each batch kept the loop."""

@@ -16,6 +16,8 @@ import trio
 
 from dynamo_fast.core.membership import NodeEntry
 from dynamo_fast.env import Env, Socket, format_address, parse_address
+from dynamo_fast.node.admission import Admission
+from dynamo_fast.node.anti_entropy import AntiEntropy
 from dynamo_fast.node.buckets import Buckets
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.config import Config
@@ -30,6 +32,7 @@ from dynamo_fast.node.interfaces import ControlFrame, DataPlane, Engine, Reactor
 from dynamo_fast.node.keys import Keys
 from dynamo_fast.node.metrics import Metrics
 from dynamo_fast.node.peers import Peers
+from dynamo_fast.node.rounds import Rounds
 from dynamo_fast.node.scrub import Scrub
 from dynamo_fast.node.sessions import Sessions
 from dynamo_fast.wire import control_messages as messages
@@ -105,7 +108,9 @@ class Node:
             partitions=config.cluster.partitions,
             replicas=config.cluster.replicas,
         )
-        self.delivery = Delivery(env, self.cluster, engine, self.data_plane)
+        # What goes on behind the requests.
+        self.admission = Admission(env, self.data_plane.statistics)
+        self.delivery = Delivery(env, self.cluster, engine, self.data_plane, self.admission)
         self.handoff = Handoff(
             env=env,
             cluster=self.cluster,
@@ -126,6 +131,10 @@ class Node:
             flights=self.delivery.flights,
             grace_s=config.limits.grace_s,
         )
+        self.anti_entropy = AntiEntropy(
+            env=env, cluster=self.cluster, engine=engine, delivery=self.delivery, admission=self.admission
+        )
+        self.rounds = Rounds(anti_entropy=self.anti_entropy, peers=self.peers, round_s=config.anti_entropy.round_s)
         self.metrics = Metrics(
             env,
             {
@@ -137,6 +146,8 @@ class Node:
                 "handoff": self.handoff.statistics,
                 "scrub": self.scrub.statistics,
                 "forgetting": self.forgetting.statistics,
+                "anti_entropy": self.rounds.statistics,
+                "admission": self.admission.statistics,
                 "membership": self._membership_statistics,
                 "process": env.process_statistics,
             },
@@ -169,6 +180,12 @@ class Node:
         self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
         self.control.on(messages.BirthRequest, self.gossip.answer_birth, nodes_only=True)
         self.control.on(messages.MergeRequest, self.delivery.answer_merge, nodes_only=True)
+        self.control.on(messages.PullRequest, self.delivery.answer_pull, nodes_only=True)
+        self.control.on(messages.CompareRequest, self.anti_entropy.answer_compare, nodes_only=True)
+        self.control.on(messages.TreeRequest, self.anti_entropy.answer_tree, nodes_only=True)
+        self.control.on(messages.EntriesRequest, self.anti_entropy.answer_entries, nodes_only=True)
+        self.control.on(messages.OutlinesRequest, self.anti_entropy.answer_outlines, nodes_only=True)
+        self.control.on(messages.RepairRequest, self.rounds.answer_repair)
 
     async def run(self, listener: Socket, stop: trio.Event, started: Callable[[str], None]) -> bool:
         """Serves on the listener until `stop`; returns when everything is drained and synced. The answer is as `serve_node`'s."""
@@ -186,6 +203,8 @@ class Node:
             nursery.start_soon(self.scrub.run)
             nursery.start_soon(self.forgetting.run)
             nursery.start_soon(self.metrics.run)
+            nursery.start_soon(self.admission.run)
+            nursery.start_soon(self.rounds.run)
             nursery.start_soon(self._watch_disk, stop)
             self.reactor.listen(listener)
             log.info("listening", extra={"address": self.cluster.address, "node": self.cluster.node_id.hex()})

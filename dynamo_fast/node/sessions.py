@@ -82,13 +82,21 @@ class Session:
 
     async def call(self, request: messages.Request, timeout_s: float = CALL_TIMEOUT_S) -> messages.Reply:
         """Sends a request and waits for its reply; CallFailed says why there is none."""
+        body = await self.call_encoded(messages.encode(request), timeout_s)
+        try:
+            return messages.decode_reply(body)
+        except messages.ControlMessageError as error:
+            raise CallFailed(str(error)) from error
+
+    async def call_encoded(self, body: bytes, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
+        """`call` for whoever counts bytes: the bodies of a request and of its reply."""
         if self.closed:
             raise CallFailed(self.problem or "the connection is closed")
         call, request_id = _Call(), self._next_call
         self._next_call += 1
         self._calls[request_id] = call
         try:
-            self.connection.send(MessageType.CONTROL, messages.encode(request), request_id=request_id)
+            self.connection.send(MessageType.CONTROL, body, request_id=request_id)
             with trio.move_on_after(timeout_s):
                 await call.done.wait()
         except OutgoingFull as error:
@@ -99,10 +107,7 @@ class Session:
             raise CallFailed(self.problem or "the connection was closed" if self.closed else f"no reply within {timeout_s} s")
         if call.status != Status.OK:
             raise CallFailed(call.body.decode("utf-8", "replace"), call.status)
-        try:
-            return messages.decode_reply(call.body)
-        except messages.ControlMessageError as error:
-            raise CallFailed(str(error)) from error
+        return call.body
 
     def replied(self, request_id: int, status: int, body: bytes) -> None:
         """A CONTROL_REPLY has come; one that nobody waits for any more is dropped."""

@@ -20,13 +20,18 @@ GOSSIP_RECORDS_MAX = 256  # change records in one message; the next round brings
 GOSSIP_IDS_MAX = 1 << 20
 KEYS_PAGE_MAX = 8192  # keys in one page
 KEYS_PARTITIONS_MAX = 4096  # partitions of which one page may tell
-MERGE_ENTRIES_MAX = 1024  # objects in one message between nodes
+MERGE_ENTRIES_MAX = 1024  # objects, or keys, in one message between nodes
+OUTLINES_MAX = 256  # outlines in one message
+LISTED_MAX = 1024  # keys with their hashes in one message
 
 BucketName = Annotated[bytes, msgspec.Meta(max_length=64)]
 Partition = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 StoreKey = Annotated[bytes, msgspec.Meta(max_length=24)]
 Versions = Annotated[bytes, msgspec.Meta(max_length=32 * 4096)]
 Ids = Annotated[list[Id16], msgspec.Meta(max_length=GOSSIP_IDS_MAX)]
+WholeStoreKey = Annotated[bytes, msgspec.Meta(min_length=24, max_length=24)]
+PartitionRoots = Annotated[bytes, msgspec.Meta(max_length=8 * 65536)]
+TreeNodes = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=65535)]], msgspec.Meta(min_length=1, max_length=256)]
 ObjectKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 ObjectEntries = Annotated[list[tuple[BucketName, ObjectKey, bytes]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
 PlacementName = Annotated[int, msgspec.Meta(ge=0)]
@@ -154,6 +159,56 @@ class ForgetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", t
     entries_max: Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
+class CompareRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="compare"):
+    """Between two homes: the roots, 8 little-endian bytes each, of these partitions in ascending order; None: of all that both are homes
+    of; none: the exchange is over, and `finished` when it has made equal all that differed."""
+
+    placement: PlacementName
+    partitions: Annotated[list[Partition], msgspec.Meta(max_length=65536)] | None = None
+    roots: PartitionRoots = b""
+    finished: bool = False
+
+
+class TreeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="tree"):
+    """The hashes of the descendants, `depth` levels below, of these nodes of a level of a partition's Merkle tree."""
+
+    placement: PlacementName
+    partition: Partition
+    level: Annotated[int, msgspec.Meta(ge=0, le=16)]
+    nodes: TreeNodes
+    depth: Annotated[int, msgspec.Meta(ge=1, le=8)]
+
+
+class EntriesRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="entries"):
+    """Which keys, in which version, stand in these leaves of a partition's tree, in order of store key, after `after`."""
+
+    placement: PlacementName
+    partition: Partition
+    leaves: TreeNodes
+    after: StoreKey = b""
+
+
+class OutlinesRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="outlines"):
+    """The objects of these keys without their values: what a merge would look at."""
+
+    placement: PlacementName
+    keys: Annotated[list[WholeStoreKey], msgspec.Meta(max_length=OUTLINES_MAX)]
+
+
+class PullRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="pull"):
+    """The objects of these keys, as many as fit into `bytes_max`, and one in any case."""
+
+    placement: PlacementName
+    keys: Annotated[list[WholeStoreKey], msgspec.Meta(min_length=1, max_length=MERGE_ENTRIES_MAX)]
+    bytes_max: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+
+
+class RepairRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="repair"):
+    """Compare everything with every peer now. `run` 0 begins that, or joins what is under way; another asks how that run is."""
+
+    run: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
 # Replies
 
 
@@ -273,11 +328,62 @@ class KeysPageReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", t
 
 class MergeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):
     """Sent after fdatasync. Per entry, in order, what became of it as (status, hash): OK and the hash of what is held now, or why it
-    was not merged, and 0. The merge kept the node from everything else for `stalled_us`; `idle`: there was nothing else to do."""
+    was not merged, and 0. The merge kept the node from everything else for `stalled_us`; it has `share` of its time for such work."""
 
     results: Annotated[list[tuple[int, int]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
     stalled_us: Annotated[int, msgspec.Meta(ge=0)]
-    idle: bool = False
+    share: Annotated[float, msgspec.Meta(gt=0.001, le=1.0)] = 0.5
+
+
+class CompareReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="compare"):
+    """The partitions whose roots here are others. Where single partitions were asked about, those that may be brought in line now; `busy`
+    are those that differ and are being brought in line with somebody else."""
+
+    differing: Annotated[list[Partition], msgspec.Meta(max_length=65536)] = []
+    busy: Annotated[list[Partition], msgspec.Meta(max_length=65536)] = []
+
+
+class TreeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="tree"):
+    """8 little-endian bytes for each descendant, in the order of the nodes asked for."""
+
+    hashes: bytes
+
+
+class EntriesReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="entries"):
+    """For each key its store key (24 bytes) and Merkle hash (8 little-endian). The last one is the `after` of the next page; `done`: there
+    is none."""
+
+    entries: Annotated[bytes, msgspec.Meta(max_length=32 * LISTED_MAX)]
+    done: bool
+
+
+class OutlinesReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="outlines"):
+    """In the order of the keys, empty for what is not here. Fewer than were asked for: ask for the rest again."""
+
+    outlines: Annotated[list[bytes], msgspec.Meta(max_length=OUTLINES_MAX)]
+
+
+class PullReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="pull"):
+    """What there is of the first `answered` keys, as (bucket, key, object); `share` as in MergeReply."""
+
+    entries: ObjectEntries
+    answered: Annotated[int, msgspec.Meta(ge=1, le=MERGE_ENTRIES_MAX)]
+    share: Annotated[float, msgspec.Meta(gt=0.001, le=1.0)] = 0.5
+
+
+class RepairReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="repair"):
+    """How far a run is: of `partitions`, counted once for each peer, `compared` are equal or made so, of which `differing` had not been.
+    `failed` has, by address, why a peer could not be compared with."""
+
+    run: int
+    done: bool
+    peers: int
+    partitions: int
+    compared: int
+    differing: int
+    keys_pulled: int
+    keys_pushed: int
+    failed: dict[str, str] = {}
 
 
 class OwnerHints(msgspec.Struct, frozen=True, kw_only=True):
@@ -321,11 +427,13 @@ Request = (
     PlacementRequest | StatusRequest | RingInfoRequest | GossipRequest | BirthRequest
     | BucketSetRequest | BucketListRequest | KeysPageRequest | MergeRequest | HintsRequest
     | ForgetCheckRequest | QuiesceRequest | StraysRequest | ForgetRequest
+    | CompareRequest | TreeRequest | EntriesRequest | OutlinesRequest | PullRequest | RepairRequest
 )  # fmt: skip
 Reply = (
     PlacementReply | StatusReply | RingInfoReply | GossipReply | BirthReply
     | BucketSetReply | BucketListReply | KeysPageReply | MergeReply | HintsReply
     | ForgetCheckReply | QuiesceReply | StraysReply | ForgetReply
+    | CompareReply | TreeReply | EntriesReply | OutlinesReply | PullReply | RepairReply
 )  # fmt: skip
 
 T = TypeVar("T")

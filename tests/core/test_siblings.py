@@ -101,6 +101,18 @@ def test_merge_is_associative_commutative_and_idempotent_on_reachable_states(scr
     assert a.merge(b).merge(a) == a.merge(b)
 
 
+@settings(max_examples=300)
+@given(st.lists(steps, min_size=2, max_size=20), st.lists(st.integers(0, 30), min_size=2, max_size=2))
+def test_outlines_merge_as_the_objects_do(script: list[Step], chosen: list[int]) -> None:
+    """Whose bytes change in a merge, and how, can be told without the values."""
+    states = run(script)
+    a, b = (states[number % len(states)].packed for number in chosen)
+    assert a.outline().merge(b.outline()) == a.merge(b).outline()
+    assert Siblings(a.outline().packed) == a.outline()
+    assert set(a.outline().values) <= {b""}
+    assert (a.outline() == b.outline()) == (a == b)
+
+
 @settings(max_examples=200)
 @given(st.lists(steps, min_size=1, max_size=20))
 def test_no_put_vanishes(script: list[Step]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node.data_plane import DataPlane
@@ -9,6 +11,10 @@ from dynamo_fast.storage.engine import Engine
 from dynamo_fast.storage.memory_engine import MemoryEngine
 from dynamo_fast.storage.schema import decode_record, encode_store_key
 from dynamo_fast.testing.faulty_engine import FaultyEngine
+from dynamo_fast.wire.connection import Connection
+from dynamo_fast.wire.data_messages import encode_put
+from dynamo_fast.wire.frame import encode_frame
+from dynamo_fast.wire.status import MessageType
 from tests.node.virtual import VirtualNode, VirtualReactor, World
 
 
@@ -48,6 +54,14 @@ class ExchangingNode(VirtualNode):
     def wipe(self) -> None:
         self.records: Engine = FaultyEngine(MemoryEngine(partitions=64))
 
+    async def restart(self, *, wiped: bool = False, away_s: float = 1.0) -> None:
+        """kill -9, and a start `away_s` later; on an empty disk if its records are wiped."""
+        self.crash()
+        await trio.sleep(away_s)
+        if wiped:
+            self.wipe()
+        await self.world.start(self)
+
     def make_engine(self) -> Engine:
         return self.records
 
@@ -75,8 +89,30 @@ class ExchangingNode(VirtualNode):
         ((status, _),) = self.told.merge_entries([(b"", key, packed)])
         assert status == 0
 
+    def client(self) -> Connection:
+        """A connection of a client that reads none of its answers; `ask` uses it."""
+        made = Connection(self.told, self.node.reactor.outbox, label="a client")
+        made.hello_done = True
+        return made
+
+    def put(self, client: Connection, key: bytes, value: bytes, number: int, **options: object) -> None:
+        """A client's put, coordinated here; the put's id is made of the number."""
+        body = encode_put(key, value, put_id=number.to_bytes(16, "little"), **options)  # type: ignore[arg-type]
+        self.node.reactor.deliver(client, encode_frame(MessageType.PUT, body, request_id=number))
+        client.take()
+
     def session_to(self, other: ExchangingNode):
         return self.node.peers.up[other.id]
+
+
+def same(nodes: list[ExchangingNode]) -> bool:
+    """Whether every partition has the same tree on all its homes."""
+    placement = nodes[0].node.cluster.placement
+    by_id = {node.id: node for node in nodes}
+    return all(
+        len({by_id[placement.node_ids[index]].records.forest.leaves(partition) for index in row[: placement.replicas]}) == 1
+        for partition, row in enumerate(placement.table)
+    )
 
 
 def version(value: bytes, *, node: int = 1, counter: int = 1) -> bytes:

@@ -133,7 +133,6 @@ def test_a_disk_that_fails_acknowledges_nothing(trouble: str) -> None:
                 other.records.syncs_fail = True
                 other.told.disk_synced()
         assert told == []
-        assert one.node.delivery.entries_sent == 0
 
     in_virtual_time(scenario)
 
@@ -283,20 +282,14 @@ def test_a_large_object_goes_alone() -> None:
     in_virtual_time(scenario)
 
 
-def test_at_most_half_of_the_time_is_spent_at_a_receiver_that_has_other_work() -> None:
-    pace = Pace()
-    assert pace.answered(0.3, 0.0001, idle=False) == 0.3
-    assert pace.answered(0.3, 0.0001, idle=True) == 0.0
-
-
 def test_batches_shrink_until_they_are_not_felt_and_grow_again() -> None:
     pace = Pace()
     assert pace.batch_bytes == BATCH_BYTES_FIRST
     for _ in range(20):
-        pace.answered(0.1, 2 * STALL_WANTED_S, idle=False)
+        pace.merged(2 * STALL_WANTED_S)
     assert pace.batch_bytes == BATCH_BYTES_MIN
-    pace.answered(0.1, 0.75 * STALL_WANTED_S, idle=False)
+    pace.merged(0.75 * STALL_WANTED_S)
     assert pace.batch_bytes == BATCH_BYTES_MIN
     for _ in range(20):
-        pace.answered(0.1, 0.1 * STALL_WANTED_S, idle=True)
+        pace.merged(0.1 * STALL_WANTED_S)
     assert pace.batch_bytes == BATCH_BYTES_MAX

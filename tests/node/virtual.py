@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from dynamo_fast.core.membership import NodeEntry
+from dynamo_fast.core.merkle import Forest
 from dynamo_fast.env import Env
 from dynamo_fast.node.config import Config, load_config
 from dynamo_fast.node.identity import open_directory
@@ -226,6 +227,7 @@ class EmptyEngine:
 
     def __init__(self) -> None:
         self.records: list[tuple[bytes, bytes]] = []
+        self.forest = Forest(64)
         self.read_only: str | None = None
         self.failed_fsync = False
         self.synced = self.closed = False

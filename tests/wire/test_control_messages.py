@@ -25,6 +25,13 @@ REQUESTS: list[control.Request] = [
     control.BucketListRequest(),
     control.KeysPageRequest(partitions=[0, 5, 65535], bucket=b"cart", after=b"x" * 24, limit=10),
     control.MergeRequest(placement=(1 << 64) - 1, entries=[(b"cart", b"key", b"object"), (b"", b"k" * 4096, b"")]),
+    control.CompareRequest(placement=1, roots=bytes(16)),
+    control.CompareRequest(placement=1, partitions=[0, 65535], roots=bytes(16), finished=True),
+    control.TreeRequest(placement=1, partition=3, level=4, nodes=[0, 15], depth=4),
+    control.EntriesRequest(placement=1, partition=3, leaves=[255], after=bytes(24)),
+    control.OutlinesRequest(placement=1, keys=[bytes(24)]),
+    control.PullRequest(placement=1, keys=[bytes(24)], bytes_max=1),
+    control.RepairRequest(run=7),
 ]
 REPLIES: list[control.Reply] = [
     control.PlacementReply(number=1, name=1 << 33, digest=ID, cluster_id=ID, partitions=2, replicas=1, nodes=[NODE],
@@ -39,7 +46,14 @@ REPLIES: list[control.Reply] = [
     control.BucketSetReply(),
     control.BucketListReply(buckets=[BUCKET], defaults=ClusterDefaults()),
     control.KeysPageReply(entries=b"s" * 24 + b"\x03\0key", next=b"s" * 24, done=True, suspects=[5]),
-    control.MergeReply(results=[(0, (1 << 64) - 1), (24, 0)], stalled_us=120, idle=True),
+    control.MergeReply(results=[(0, (1 << 64) - 1), (24, 0)], stalled_us=120, share=0.25),
+    control.CompareReply(differing=[0, 65535], busy=[7]),
+    control.TreeReply(hashes=bytes(128)),
+    control.EntriesReply(entries=bytes(64), done=False),
+    control.OutlinesReply(outlines=[b"", b"outline"]),
+    control.PullReply(entries=[(b"cart", b"key", b"object")], answered=2, share=1.0),
+    control.RepairReply(run=7, done=True, peers=2, partitions=2048, compared=2047, differing=3, keys_pulled=4, keys_pushed=5,
+                        failed={"a:1": "no"}),
 ]  # fmt: skip
 
 

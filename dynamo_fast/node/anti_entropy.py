@@ -1,0 +1,422 @@
+"""Anti-entropy: two homes of a partition compare their Merkle trees and bring each other what they lack (paper, section 4.7).
+
+An exchange with one peer: the roots of all partitions that both are homes of, in one message, 8 bytes each; that is all when they agree.
+Where they do not, and still do not SETTLE_S later, down the trees to the leaves, then the keys of those with the hashes of their versions
+(`exchange.py` compares). Then the objects: what they have and we lack is pulled, what we have and they lack or know less of is pushed.
+Right before an object moves it is looked at again, by its outline, on both sides: a write that was under way when its key was listed has
+arrived by then, and is no difference.
+
+Nothing is remembered from one exchange to the next but the trees: a session that breaks leaves whatever has been merged, and the next
+exchange begins with what still differs. Since all that ever happens to a copy is a merge, an exchange can add nothing that was not written,
+a key that one side lacks is never taken for a delete, and a delete, which is a tombstone, moves like any other version.
+
+Only partitions of which both are homes are ever compared: what a node holds elsewhere are hints, and handoff's to deliver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.env import Env
+from dynamo_fast.node.admission import Admission
+from dynamo_fast.node.cluster import Cluster
+from dynamo_fast.node.control import Refusal
+from dynamo_fast.node.delivery import SLICE_S, Delivery, Entry, own_entry
+from dynamo_fast.node.exchange import (
+    BadAnswer,
+    Difference,
+    Side,
+    differences,
+    leaf_ranges,
+    pack_listing,
+    shared_partitions,
+    unpack_listing,
+    ways,
+)
+from dynamo_fast.node.interfaces import Engine
+from dynamo_fast.node.keys import following
+from dynamo_fast.node.sessions import CallFailed, Session
+from dynamo_fast.storage.schema import record_hash
+from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire.status import Status
+
+SETTLE_S = 0.25  # in which a write that is under way reaches all homes it can reach
+VISIT_S = 5.0  # after a peer's last request its exchange with us is taken to be over
+STEP_LEVELS = 4  # of the tree, in one message
+TREE_HASHES_MAX = 4096  # in one answer
+PENDING_MAX = 4096  # differences known and not yet settled: the memory of an exchange, about 1 MiB
+MISSING_MAX = 4096  # keys that a peer lists and then does not have, in one exchange
+SCAN_BYTES, SCAN_RECORDS_MAX = 256 * 1024, 64  # of records read at once when keys are listed
+OUTLINE_BYTES_MAX = 64 * 1024  # of outlines in one message, after the first
+FRAMES_BYTES = 48  # headers of a request and its reply
+
+T = TypeVar("T", bound=messages.Reply)
+
+
+@dataclass
+class Tally:
+    """What exchanges have done; `bytes` are those of comparing, both ways, objects left out. Partitions count once for each peer."""
+
+    compared: int = 0  # equal, or made so
+    differing: int = 0  # of those, how many had not been
+    keys_pulled: int = 0
+    keys_pushed: int = 0
+    refused: int = 0  # how many could not be merged: their clock or siblings are full, or the place is another key's
+    settled_meanwhile: int = 0  # keys that were listed as differing and did not when looked at again
+    bytes: int = 0
+
+    def add(self, other: Tally) -> None:
+        for name in vars(other):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class AntiEntropy:
+    """Both sides of an exchange: `exchange` with a peer, and the answers to a peer's. Rounds decides with whom, and when."""
+
+    def __init__(self, *, env: Env, cluster: Cluster, engine: Engine, delivery: Delivery, admission: Admission) -> None:
+        self.env = env
+        self.cluster = cluster
+        self.engine = engine
+        self.delivery = delivery
+        self.admission = admission
+        self._shared: tuple[int, dict[bytes, list[int]]] = (0, {})  # by peer, for the placement of that name
+        self._visits: set[bytes] = set()  # peers that have begun an exchange with us and not said that it is over
+        self._claims: dict[int, bytes] = {}  # by partition, with whom it is being brought in line
+        self.meeting: set[bytes] = set()  # peers with whom an exchange begun here is under way
+        self.met_s: dict[bytes, float] = {}  # by peer, when an exchange begun by either last came to its end
+        self.total = Tally()
+
+    def shared(self, peer: bytes) -> list[int]:
+        """The partitions that this node and the peer are homes of."""
+        placement = self.cluster.placement
+        if placement is None:
+            return []
+        if self._shared[0] != placement.name:
+            self._shared = (placement.name, {})
+        known = self._shared[1]
+        if peer not in known:
+            known[peer] = shared_partitions(placement, self.cluster.node_id, peer)
+        return known[peer]
+
+    def visiting(self, peer: bytes) -> bool:
+        """Whether an exchange that the peer has begun is under way."""
+        return peer in self._visits and self.env.now() < self.delivery.heard_s.get(peer, 0.0) + VISIT_S
+
+    def claim(self, peer: bytes, partitions: Iterable[int]) -> list[int]:
+        """Those of the partitions that are brought in line with this peer from now on, until the exchange is over.
+
+        With one peer at a time: two that hold the same would bring the same keys to a third that lacks them.
+        """
+        free = []
+        for partition in partitions:
+            holder = self._claims.get(partition, peer)
+            if holder == peer or not (holder in self.meeting or self.visiting(holder)):
+                self._claims[partition] = peer
+                free.append(partition)
+        return free
+
+    def release(self, peer: bytes) -> None:
+        """The exchange with this peer is over."""
+        self._visits.discard(peer)
+        self._claims = {partition: holder for partition, holder in self._claims.items() if holder != peer}
+
+    async def exchange(self, session: Session, tally: Tally) -> None:
+        """One exchange to its end, counted into `tally` as it goes. CallFailed, BadAnswer or StorageError when it ends early.
+
+        CallFailed with OVERLOAD: some partitions were left to another exchange that is under way with one of the two.
+        """
+        peer = session.node_id
+        assert peer is not None, "only with members"
+        self.meeting.add(peer)
+        try:
+            await _Exchange(self, session, tally).run()
+        finally:
+            self.meeting.discard(peer)
+            self.release(peer)
+        self.met_s[peer] = self.env.now()
+
+    # The other side -------------------------------------------------------------------------------------------------------------
+
+    def _visited(self, session: Session, placement: int, partitions: Iterable[int] = ()) -> list[int]:
+        """Who asks is a member, works by our placement, and asks about what we share: those partitions."""
+        self.delivery.check_peer(session, placement)
+        assert session.node_id is not None, "members have said who they are"
+        shared = self.shared(session.node_id)
+        if not set(partitions) <= set(shared):
+            raise Refusal(Status.BAD_REQUEST, "one of these partitions has not both of us for homes")
+        self._visits.add(session.node_id)
+        return shared
+
+    async def answer_compare(self, session: Session, request: messages.CompareRequest) -> messages.CompareReply:
+        peer = session.node_id or b""
+        if peer in self.meeting and self.cluster.node_id < peer:
+            # Both have begun at once: the exchange of the smaller id goes on.
+            raise Refusal(Status.OVERLOAD, "an exchange between these two nodes is under way")
+        shared = self._visited(session, request.placement, request.partitions or ())
+        partitions = shared if request.partitions is None else request.partitions
+        if len(request.roots) != 8 * len(partitions):
+            raise Refusal(Status.BAD_REQUEST, f"{len(partitions)} partitions have {8 * len(partitions)} bytes of roots")
+        roots = await self.roots(partitions)
+        differing = [
+            partition for i, partition in enumerate(partitions) if roots[8 * i : 8 * i + 8] != request.roots[8 * i : 8 * i + 8]
+        ]
+        if request.finished or (request.partitions is None and not differing):
+            self.met_s[peer] = self.env.now()
+        if request.partitions == [] or (request.partitions is None and not differing):
+            self.release(peer)
+        if request.partitions is None:
+            return messages.CompareReply(differing=differing)
+        free = self.claim(peer, differing)
+        return messages.CompareReply(differing=free, busy=sorted(set(differing) - set(free)))
+
+    async def answer_tree(self, session: Session, request: messages.TreeRequest) -> messages.TreeReply:
+        self._visited(session, request.placement, [request.partition])
+        if len(request.nodes) << request.depth > TREE_HASHES_MAX:
+            raise Refusal(Status.TOO_LARGE, f"at most {TREE_HASHES_MAX} hashes at once")
+        try:
+            hashes = self.engine.forest.descendants(request.partition, request.level, request.nodes, request.depth)
+        except IndexError as error:
+            raise Refusal(Status.BAD_REQUEST, str(error)) from error
+        return messages.TreeReply(hashes=hashes)
+
+    async def answer_entries(self, session: Session, request: messages.EntriesRequest) -> messages.EntriesReply:
+        self._visited(session, request.placement, [request.partition])
+        if max(request.leaves) >= self.engine.forest.leaf_count:
+            raise Refusal(Status.BAD_REQUEST, f"a tree has {self.engine.forest.leaf_count} leaves")
+        entries, done = await self.listing(self.ranges(request.partition, request.leaves), request.after)
+        return messages.EntriesReply(entries=pack_listing(entries), done=done)
+
+    async def answer_outlines(self, session: Session, request: messages.OutlinesRequest) -> messages.OutlinesReply:
+        self._visited(session, request.placement)
+        outlines: list[bytes] = []
+        size = 0
+        slice_ = Slice(self.env)
+        for store_key in request.keys:
+            entry = own_entry(self.engine, store_key)
+            outline = Siblings(entry.packed).outline().packed if entry is not None else b""
+            size += len(outline)
+            if outlines and size > OUTLINE_BYTES_MAX:
+                break
+            outlines.append(outline)
+            await slice_.over()
+        return messages.OutlinesReply(outlines=outlines)
+
+    # What both sides do ---------------------------------------------------------------------------------------------------------
+
+    async def roots(self, partitions: Sequence[int]) -> bytes:
+        """8 little-endian bytes each. Trees that were written to since the last look are hashed anew, so in slices."""
+        roots = bytearray()
+        slice_ = Slice(self.env)
+        for partition in partitions:
+            roots += self.engine.forest.root(partition).to_bytes(8, "little")
+            await slice_.over()
+        return bytes(roots)
+
+    def ranges(self, partition: int, leaves: Iterable[int]) -> list[tuple[bytes, bytes]]:
+        forest = self.engine.forest
+        return leaf_ranges(partition, forest.partitions, leaves, forest.leaf_count)
+
+    async def listing(self, ranges: Sequence[tuple[bytes, bytes]], after: bytes) -> tuple[list[tuple[bytes, int]], bool]:
+        """What this node holds in the ranges behind `after`, at most LISTED_MAX keys; and whether that is all."""
+        entries: list[tuple[bytes, int]] = []
+        first = following(after.ljust(24, b"\0")) if after else b""
+        step = 16
+        slice_ = Slice(self.env)
+        for start, end in ranges:
+            start = max(start, first)
+            while start < end:
+                wanted = min(step, messages.LISTED_MAX - len(entries))
+                if wanted == 0:
+                    return entries, False
+                found = self.engine.scan(start, end, wanted)
+                entries += [(key, record_hash(record)) for key, record in found]
+                if len(found) < wanted:
+                    break
+                start = following(found[-1][0])
+                step = max(1, min(SCAN_RECORDS_MAX, SCAN_BYTES * len(found) // sum(len(record) for _, record in found)))
+                await slice_.over()
+        return entries, True
+
+
+class Slice:
+    """Lets others run after every SLICE_S of work."""
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+        self._began_s = env.now()
+
+    async def over(self) -> None:
+        if self._env.now() - self._began_s > SLICE_S:
+            await trio.lowlevel.checkpoint()
+            self._began_s = self._env.now()
+
+
+class _Exchange:
+    """One exchange of this node's with one peer, under one placement."""
+
+    def __init__(self, node: AntiEntropy, session: Session, tally: Tally) -> None:
+        assert session.node_id is not None, "only with members"
+        self._node = node
+        self._session = session
+        self._peer = session.node_id
+        self._tally = tally
+        self._env, self._engine = node.env, node.engine
+        placement = node.cluster.placement
+        self._placement = placement.name if placement is not None else 0
+        self._pending: list[Difference] = []
+        self._missing = 0
+        self._busy = self._busy_there = 0  # partitions that differ and are another exchange's, of ours or of the peer's
+
+    def _count(self, **counts: int) -> None:
+        counted = Tally(**counts)
+        self._tally.add(counted)
+        self._node.total.add(counted)
+
+    async def _ask(self, request: messages.Request, wanted: type[T]) -> T:
+        body = messages.encode(request)
+        answer = await self._session.call_encoded(body)
+        self._count(bytes=len(body) + len(answer) + FRAMES_BYTES)
+        try:
+            reply = messages.decode_reply(answer)
+        except messages.ControlMessageError as error:
+            raise BadAnswer(str(error)) from error
+        if not isinstance(reply, wanted):
+            raise BadAnswer(f"wanted {wanted.__name__}, got {type(reply).__name__}")
+        return reply
+
+    async def _ask_slowly(self, request: messages.Request, wanted: type[T]) -> T:
+        """As a step of background work: what the question costs both sides counts."""
+        async with self._node.admission.slot():
+            return await self._ask(request, wanted)
+
+    async def run(self) -> None:
+        shared = self._node.shared(self._peer)
+        if not shared:
+            return
+        differing = await self._compare(None, shared)
+        self._count(compared=len(shared) - len(differing))
+        if not differing:
+            return
+        await self._env.sleep(SETTLE_S)
+        mine = self._node.claim(self._peer, differing)
+        still = await self._compare(mine, mine)
+        self._busy += len(differing) - len(mine)
+        self._count(compared=len(mine) - len(still) - self._busy_there, differing=len(still))
+        # From anywhere in the ring, so that exchanges with several peers do not bring the same keys at the same time.
+        at = int(self._env.random() * len(still))
+        gathered = 0
+        for partition in still[at:] + still[:at]:
+            await self._gather(partition)
+            gathered += 1
+            if len(self._pending) >= PENDING_MAX // 2:
+                await self._settle()
+                self._count(compared=gathered)
+                gathered = 0
+        await self._settle()
+        self._count(compared=gathered)
+        whole = not self._busy and not self._busy_there
+        await self._compare([], [], finished=whole)
+        if not whole:
+            raise CallFailed("some partitions are being brought in line with another node", Status.OVERLOAD)
+
+    async def _compare(self, asked: list[int] | None, partitions: list[int], *, finished: bool = False) -> list[int]:
+        """Those of the partitions whose roots differ."""
+        roots = await self._node.roots(partitions)
+        request = messages.CompareRequest(placement=self._placement, partitions=asked, roots=roots, finished=finished)
+        reply = await self._ask(request, messages.CompareReply)
+        if not {*reply.differing, *reply.busy} <= set(partitions) or {*reply.differing} & {*reply.busy}:
+            raise BadAnswer("partitions differ that were not compared")
+        self._busy_there += len(set(reply.busy))
+        return sorted(set(reply.differing))
+
+    async def _gather(self, partition: int) -> None:
+        """Finds what differs in a partition; settles it in between when it is much."""
+        leaves = await self._differing_leaves(partition)
+        if not leaves:
+            return
+        ranges = self._node.ranges(partition, leaves)
+        ours, theirs = Side(ranges), Side(ranges)
+        while not (ours.done and theirs.done):
+            if not theirs.done and not theirs.entries:
+                request = messages.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, after=theirs.after)
+                reply = await self._ask_slowly(request, messages.EntriesReply)
+                theirs.add(unpack_listing(reply.entries), reply.done)
+            if not ours.done and not ours.entries:
+                ours.add(*await self._node.listing(ranges, ours.after))
+            self._pending += differences(ours, theirs)
+            if len(self._pending) >= PENDING_MAX:
+                await self._settle()
+
+    async def _differing_leaves(self, partition: int) -> list[int]:
+        forest = self._engine.forest
+        bits = forest.leaf_count.bit_length() - 1
+        level, nodes = 0, [0]
+        while level < bits and nodes:
+            depth = min(STEP_LEVELS, bits - level)
+            request = messages.TreeRequest(placement=self._placement, partition=partition, level=level, nodes=nodes, depth=depth)
+            reply = await self._ask_slowly(request, messages.TreeReply)
+            try:
+                nodes = forest.differing(partition, level, nodes, depth, reply.hashes)
+            except ValueError as error:
+                raise BadAnswer(str(error)) from error
+            level += depth
+        return nodes
+
+    async def _settle(self) -> None:
+        """Moves what has to move for the differences found so far, and forgets them.
+
+        A key whose version here is another one than was listed was written to meanwhile, or brought by somebody else: it waits for
+        the next exchange, if there is still something to do then.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        await self._env.sleep(SETTLE_S)
+        await self._pull({one.store_key: None for one in pending if one.ours is None})
+        ours = {one.store_key: one.ours for one in pending if one.ours is not None}
+        both = list(ours)
+        while both:
+            asked = both[: messages.OUTLINES_MAX]
+            reply = await self._ask_slowly(messages.OutlinesRequest(placement=self._placement, keys=asked), messages.OutlinesReply)
+            if not 0 < len(reply.outlines) <= len(asked):
+                raise BadAnswer("outlines of other keys than were asked for")
+            both = both[len(reply.outlines) :]
+            await self._bring(ours, zip(asked, reply.outlines, strict=False))
+
+    async def _bring(self, ours: Mapping[bytes, int], outlined: Iterable[tuple[bytes, bytes]]) -> None:
+        """Moves the objects of keys of which we have one, given what the other side has now."""
+        pull: dict[bytes, int | None] = {}
+        push: list[bytes] = []
+        slice_ = Slice(self._env)
+        for store_key, outline in outlined:
+            entry = own_entry(self._engine, store_key)
+            if entry is None or entry.hash != ours[store_key]:
+                self._count(settled_meanwhile=1)
+                continue
+            way = ways(entry.packed, outline)
+            if way.pull:
+                pull[store_key] = entry.hash
+            if way.push:
+                push.append(store_key)
+            if not (way.pull or way.push):
+                self._count(settled_meanwhile=1)
+            await slice_.over()
+        await self._pull(pull)
+        # What had to come first has: where both knew something, it is the merge that goes back.
+        entries = (own_entry(self._engine, store_key) for store_key in push)
+        await self._node.delivery.push(self._session, self._placement, filter(None, entries), self._pushed)
+
+    async def _pull(self, wanted: Mapping[bytes, int | None]) -> None:
+        pulled = await self._node.delivery.pull(self._session, self._placement, wanted)
+        self._count(keys_pulled=pulled.fetched, settled_meanwhile=len(pulled.passed_over), refused=pulled.refused)
+        self._missing += pulled.absent
+        if self._missing > MISSING_MAX:
+            raise BadAnswer(f"{self._missing} keys were listed that are not there")
+
+    def _pushed(self, entry: Entry, status: int, hash: int) -> None:
+        self._count(keys_pushed=1, refused=status != Status.OK)
