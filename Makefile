@@ -11,6 +11,8 @@ PYTHON ?= $(shell .ci/pythons --default)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 KILLS ?= 100
 FUZZ_SECONDS ?= 30
+SEEDS ?= 500
+FIRST ?= 0
 DATA ?= data
 # SOAK=1 adds the forty minutes of soaking to `make compare`.
 SOAK ?=
@@ -23,7 +25,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := DYNAMO_FAST_PREBUILT=1 $(PIP) install --no-build-isolation
 SOURCES := setup.py $(wildcard _ext/*.[ch]) $(shell find dynamo_fast -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help dev test check demo bench compare crash fuzz gate gate-renew smoke clean build \
+.PHONY: help dev test check demo bench compare crash sim fuzz gate gate-renew smoke clean build \
 	check-style check-types check-stubs check-warnings check-c check-docs
 
 help:  ## what can be made
@@ -98,6 +100,9 @@ check-docs: .venv/stamp-check
 
 crash: .venv/stamp-test  ## kill -9 under load, KILLS=100 times; every acknowledged write is looked for
 	@$(BIN)/python -m tests.live.crash --kills $(KILLS)
+
+sim: .venv/stamp-test  ## SEEDS=500 clusters under mischief in virtual time, from seed FIRST=0 on; every promise is looked after
+	@$(BIN)/python -m dynamo_fast.testing.sim --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
 
 fuzz: .venv/stamp-test  ## every decoder for FUZZ_SECONDS=30 seconds each, from mutations of golden messages
 	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)

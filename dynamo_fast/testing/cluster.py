@@ -24,6 +24,7 @@ import trio
 from dynamo_fast.client.client import Client, connect
 from dynamo_fast.client.settings import Settings
 from dynamo_fast.core.digest import key_position
+from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record, encode_store_key
 from dynamo_fast.testing.clock import Clock
@@ -49,6 +50,7 @@ class Cluster:
         self.dots = DotRegistry()
         self.settings = {"cluster.partitions": partitions} | settings
         self.machines: dict[str, Machine] = {}
+        self.totals: dict[str, int] = {}  # the counters of all data planes that there were, added up
         self.refused: list[tuple[str, BaseException]] = []  # processes that did not start or ended with an error
         names = [chr(ord("a") + number) for number in range(nodes)]
         bootstrap = [f"{name}:7400" for name in names]
@@ -143,11 +145,12 @@ class Cluster:
 
     def homes(self, key: bytes, bucket: bytes = b"") -> list[Machine]:
         """The home replicas of a key, in order."""
-        placement = self._placement()
+        placement = self.placement()
         by_id = {one.node_id: one for one in self.machines.values()}
         return [by_id[placement.node_ids[index]] for index in placement.ring().preference_list(key, bucket)]
 
-    def _placement(self) -> Any:
+    def placement(self) -> Placement:
+        """The placement in force, as the first node that knows one knows it."""
         return next(one.node.cluster.placement for one in self.machines.values() if one.node and one.node.cluster.placement)
 
     def store_key(self, key: bytes, bucket: bytes = b"") -> bytes:
@@ -180,6 +183,8 @@ def run(scenario: Callable[..., Awaitable[T]], *args: object, seed: int = 0, nod
                     watched.cancel_scope.cancel()
             finally:
                 clock.close()
+                for machine in cluster.machines.values():
+                    machine.add_up()
                 for machine in cluster.machines.values():
                     machine.finish()
                 nursery.cancel_scope.cancel()

@@ -1,6 +1,6 @@
 """The engine that errs; see faulty_engine.pyx."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from dynamo_fast.storage.engine cimport Engine
 from dynamo_fast.testing.dots cimport DotRegistry
@@ -24,3 +24,5 @@ cdef class FaultyEngine(Engine):
     cdef uint64_t written           # as if there were a log: what was stored
     cdef uint64_t synced
     cdef object journal             # deque of (end position, store key, record replaced or None) since `synced`; None: not kept
+
+    cdef uint64_t hash_in_tree(self, const uint8_t *store_key, bytes key, uint64_t old_hash) except? 0

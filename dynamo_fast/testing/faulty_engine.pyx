@@ -13,7 +13,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
-from dynamo_fast.storage.engine cimport FIND_ROT, ROOM_NONE, ROOM_SOFT
+from dynamo_fast.storage.engine cimport FIND_RECORD, FIND_ROT, ROOM_NONE, ROOM_SOFT
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView
 
 from dynamo_fast.storage.engine import ReadOnlyError
@@ -99,15 +99,23 @@ cdef class FaultyEngine(Engine):
 
     cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
         if PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES) in self.damaged:
+            self.suspected.set(self.forest.partition_of(store_key), True)
             return FIND_ROT
         return self.inner.find(store_key, view)
+
+    cdef uint64_t hash_in_tree(self, const uint8_t *store_key, bytes key, uint64_t old_hash) except? 0:
+        """Nobody can tell the hash of a record that cannot be read, which still stands in the tree; a scrub would find out, and there is none."""
+        cdef RecordView view
+        if key in self.damaged and self.inner.find(store_key, &view) == FIND_RECORD:
+            return view.hash
+        return old_hash
 
     cdef int store(self, const uint8_t *store_key, const uint8_t *record, size_t n, uint64_t old_hash) except -1:
         cdef bytes key = PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES)
         if self.refusal is not None:
             raise ReadOnlyError(self.refusal)
         replaced = self.inner.get(key) if self.journal is not None else None
-        self.inner.store(store_key, record, n, old_hash)
+        self.inner.store(store_key, record, n, self.hash_in_tree(store_key, key, old_hash))
         self.damaged.discard(key)
         self.unwritten = True
         self.written += n
@@ -122,7 +130,7 @@ cdef class FaultyEngine(Engine):
         if self.refusal is not None:
             raise ReadOnlyError(self.refusal)
         replaced = self.inner.get(key) if self.journal is not None else None
-        self.inner.remove(store_key, old_hash)
+        self.inner.remove(store_key, self.hash_in_tree(store_key, key, old_hash))
         self.damaged.discard(key)
         self.unwritten = True
         self.written += STORE_KEY_BYTES

@@ -53,11 +53,13 @@ class Machine:
         self.settings = settings  # of the node, by name with its section, over those of the cluster
         self.disk = VirtualDisk()
         self.engine = FaultyEngine(MemoryEngine(partitions=cluster.partitions), journal=True, dots=cluster.dots)
+        self.forgive()  # a first start has lost nothing
         self.state = State.STOPPED
         self.node: Node | None = None
         self.node_id: bytes | None = None  # once its directory was opened
         self.starts = 0
         self.failure: BaseException | None = None  # why the last process ended by itself
+        self.errors: list[Exception] = []  # bugs: what handling a frame has raised, in any of its processes
         self.wall_offset_ms = 0  # how far its clock on the wall is ahead
         self.sync_s = 0.0005  # what an fdatasync takes, in the mean
         self.pass_s = 0.00005  # what a pass of the loop takes, in the mean
@@ -84,6 +86,10 @@ class Machine:
     def reactor(self) -> VirtualReactor:
         """Of the process that runs."""
         assert self._reactor is not None, f"{self.name} is {self.state.value}"
+        return self._reactor
+
+    @property
+    def reactor_or_none(self) -> VirtualReactor | None:
         return self._reactor
 
     def wall_ms(self) -> int:
@@ -146,11 +152,21 @@ class Machine:
                 plane, cluster.network, cluster.clock, self.name, life, config.limits, self.wall_ms, chance, self.pass_s
             )
             self._reactor.before_send = self._before_send
+            self._reactor.errors = self.errors
             return plane, self._reactor
 
         return build
 
+    def add_up(self) -> None:
+        """The counters of the process that ends here go to the cluster's totals."""
+        if self.node is not None:
+            totals = self.cluster.totals
+            for name, value in self.node.data_plane.statistics().items():
+                if type(value) is int and value:
+                    totals[name] = totals.get(name, 0) + value
+
     def _gone(self, state: State) -> None:
+        self.add_up()
         self.state, self.node, self._reactor = state, None, None
         self.disk.forget_locks()
         self._ended.set()
@@ -213,6 +229,7 @@ class Machine:
         self.cluster.network.darken(self.name)
         written = [position for position in self.engine.positions() if position <= self.engine.written_to]
         self.engine.reopen(self.engine.durable if at_worst else self._chance.choice([self.engine.durable, *written]))
+        self.suspect()
         self._gone(State.DARK)
 
     def freeze(self) -> None:
@@ -251,6 +268,17 @@ class Machine:
         """The records are gone; the identity and what is known of the cluster were kept elsewhere."""
         assert self.state in (State.STOPPED, State.DARK), "wipe a machine that runs"
         self.engine.replace_disk({})
+        self.suspect()
+
+    def suspect(self) -> None:
+        """The engine knows that it may have lost something of everything, as the one on a disk knows after a cut of power."""
+        for partition in range(self.cluster.partitions):
+            self.engine.suspect(partition)
+
+    def forgive(self) -> None:
+        """All that it may have lost is there again."""
+        for partition in range(self.cluster.partitions):
+            self.engine.forgive(partition)
 
     def fill_disk(self) -> None:
         """No write finds room any more, until `empty_disk`."""

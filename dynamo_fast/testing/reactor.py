@@ -117,6 +117,16 @@ class VirtualReactor:
         for end in self._connections:
             end.close(silently=silently)
 
+    def reset(self, chance: random.Random) -> bool:
+        """Some of its connections break, at both ends; whether there were any."""
+        broken = [end for end in self._connections if chance.random() < 0.5]
+        for end in broken:
+            end.pipe.lose()
+            end.other.pipe.lose()
+            for one in (end, end.other):
+                self._clock.at(0, one.take, None, "connection reset by peer")
+        return bool(broken)
+
     # What arrives -------------------------------------------------------------------------------------------------------------------
 
     def arrived(self, end: End, data: bytes) -> None:

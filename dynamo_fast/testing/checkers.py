@@ -1,0 +1,178 @@
+"""Was every promise kept? Pure functions over a recorded history; each returns the violations it finds.
+
+The first is causal closure: every acknowledged write is among the final versions, or was seen by a write that is itself accounted for.
+It needs no search: walk back from the final versions along what each had seen, and whatever acknowledged write was not passed is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from dynamo_fast.testing.history import Fate, History, Version, Write
+
+Final = Mapping[bytes, Sequence[Version]]  # by key, the versions that remain when all is healed
+
+
+class Violation(NamedTuple):
+    """A promise that was not kept, for which key, in a sentence."""
+
+    promise: str
+    key: bytes
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.promise}: {self.text}"
+
+
+def accounted(writes: Sequence[Write], shown: Iterable[int]) -> set[int]:
+    """The writes shown, whatever they had seen, and so on."""
+    reached = set(shown)
+    waiting = list(reached)
+    while waiting:
+        for one in writes[waiting.pop()].seen:
+            if one not in reached:
+                reached.add(one)
+                waiting.append(one)
+    return reached
+
+
+def lost_writes(history: History, final: Final) -> list[Violation]:
+    """Acknowledged, and neither there nor replaced by a write that had seen it."""
+    reached = accounted(history.writes, (one.write for versions in final.values() for one in versions if one.write is not None))
+    return [
+        Violation("no lost write", one.key, f"write {one.number} of {one.key!r} by {one.actor} was acknowledged at {one.ended_s:.6f} s"
+                  f" (W={one.w} DW={one.dw}) and is neither there nor replaced by one that had seen it")
+        for one in history.writes
+        if one.fate is Fate.OK and one.number not in reached and one.key not in history.last_write_wins
+    ]  # fmt: skip
+
+
+def zombies(history: History, final: Final, applied_twice: Callable[[Write], bool], *, lossless: bool) -> list[Violation]:
+    """There, although a write that was applied had seen it.
+
+    A put that two coordinators applied is two versions, and one may outlive the other (docs/protocol.md): such a write is nobody's zombie.
+    Unless nothing was ever lost (`lossless`), a write that was never acknowledged may have been shown and then be gone, and what
+    it had replaced stands again.
+    """
+    binding = accounted(history.writes, (one.write for versions in final.values() for one in versions if one.write is not None))
+    if lossless:
+        binding |= {number for read in history.reads for number in read.shown}
+    replaced: dict[int, int] = {}
+    for one in history.writes:
+        if one.fate is Fate.OK or one.number in binding:
+            replaced |= dict.fromkeys(one.firm, one.number)
+    return [
+        Violation("no zombie", key, f"write {version.write} of {key!r} is there, although write {replaced[version.write]} had seen it")
+        for key, versions in final.items()
+        for version in versions
+        if version.write in replaced and key not in history.last_write_wins and not applied_twice(history.writes[version.write])
+    ]
+
+
+def phantoms(history: History, final: Final) -> list[Violation]:
+    """Shown or there, although nobody wrote it, or its writer was told that it certainly was not applied."""
+    found = [
+        Violation("no phantom", read.key, f"read {read.number} of {read.key!r} showed {value[:40]!r}, which nobody wrote there")
+        for read in history.reads
+        for value in read.strange
+    ]
+    found += [
+        Violation("honest answers", read.key, f"read {read.number} showed write {number}, whose writer {history.writes[number].actor}"
+                  f" was told it was certainly not applied: {history.writes[number].told}")
+        for read in history.reads
+        for number in sorted(read.shown)
+        if history.writes[number].fate is Fate.NOT_APPLIED
+    ]  # fmt: skip
+    for key, versions in final.items():
+        for version in versions:
+            if version.write is None:
+                found.append(Violation("no phantom", key, f"{key!r} ended with {version.value[:40]!r}, which nobody wrote there"))
+            elif history.writes[version.write].fate is Fate.NOT_APPLIED:
+                found.append(Violation("honest answers", key, f"{key!r} ended with write {version.write}, which certainly was not applied"))
+    return found
+
+
+def dishonest_refusals(history: History, applied: Callable[[Write], bool]) -> list[Violation]:
+    """Some replica stored it, although its writer was told that it certainly was not applied."""
+    return [
+        Violation("honest answers", one.key, f"write {one.number} of {one.key!r} was stored, and {one.actor} was told: {one.told}")
+        for one in history.writes
+        if one.fate is Fate.NOT_APPLIED and applied(one)
+    ]
+
+
+def lost_items(history: History, final_carts: Mapping[bytes, frozenset[bytes]]) -> list[Violation]:
+    """Additions to a set that were acknowledged and are not in the union of its final versions."""
+    return [
+        Violation("no lost write", one.key, f"item {one.item!r} of the cart {one.key!r} was acknowledged and is gone")
+        for one in history.carts
+        if one.fate is Fate.OK and one.item not in final_carts.get(one.key, frozenset())
+    ]
+
+
+def several_winners(history: History, final: Final) -> list[Violation]:
+    """A key whose conflicts the clock settles has at most one version."""
+    return [
+        Violation("last write wins", key, f"{key!r} has {len(versions)} versions")
+        for key, versions in final.items()
+        if key in history.last_write_wins and len(versions) > 1
+    ]
+
+
+def diverged(copies: Mapping[bytes, Mapping[str, bytes | None]]) -> list[Violation]:
+    """By key, what each home holds, packed: all the same."""
+    return [
+        Violation("convergence", key, f"the homes of {key!r} differ: "
+                  + ", ".join(f"{home} {'nothing' if one is None else f'{len(one)} bytes'}" for home, one in homes.items()))
+        for key, homes in copies.items()
+        if len(set(homes.values())) > 1
+    ]  # fmt: skip
+
+
+def stale_reads(history: History, n: int, *, strict_only: bool = True) -> list[Violation]:
+    """Reads that miss a write which was acknowledged before they began. With `strict_only` those of strict reads and strict writes with
+    R+W>N, which are promised to be regular; else all, which sloppy ones are not: the negative control."""
+    by_key: dict[bytes, list[Write]] = {}
+    for write in history.writes:
+        if write.fate is Fate.OK and write.key not in history.last_write_wins:
+            by_key.setdefault(write.key, []).append(write)
+    found = []
+    for read in history.reads:
+        if read.fate is not Fate.OK or (strict_only and not read.strict):
+            continue
+        reached: set[int] | None = None
+        for write in by_key.get(read.key, ()):
+            if write.ended_s >= read.began_s or (strict_only and not (write.strict and read.r + write.w > n)):
+                continue
+            if reached is None:
+                reached = accounted(history.writes, read.shown)
+            if write.number not in reached:
+                text = f"read {read.number} of {read.key!r} by {read.actor} began at {read.began_s:.6f} s and missed write {write.number}"
+                found.append(Violation("strict reads are regular", read.key, f"{text}, acknowledged at {write.ended_s:.6f} s"))
+    return found
+
+
+def broken_sessions(history: History) -> list[Violation]:
+    """In a session no read misses what the session wrote or read before it, of the same key."""
+    found = []
+    events: dict[tuple[str, bytes], list[tuple[float, int, bool]]] = {}
+    for write in history.writes:
+        if write.fate is Fate.OK:
+            events.setdefault((write.actor, write.key), []).append((write.ended_s, write.number, False))
+    for read in history.reads:
+        if read.fate is Fate.OK and read.session:
+            events.setdefault((read.actor, read.key), []).append((read.ended_s, read.number, True))
+    for (actor, key), in_order in events.items():
+        known: set[int] = set()
+        for _, number, is_read in sorted(in_order):
+            if not is_read:
+                known.add(number)
+                continue
+            shown = history.reads[number].shown
+            missed = known - accounted(history.writes, shown)
+            if missed and key not in history.last_write_wins:
+                text = f"read {number} of {key!r} by {actor} missed write {min(missed)}, which its session knew"
+                found.append(Violation("sessions", key, text))
+            known |= shown
+    return found

@@ -1,0 +1,253 @@
+"""One seed from birth to verdict: a cluster, clients, mischief, healing, and every promise looked after.
+
+After each round of mischief all is healed. Then the cluster has to come to rest by itself: hints go home, and every key is read from all
+homes, which mends what no hint was kept for. What remains is judged together with everything that clients were told.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import trio
+
+from dynamo_fast.client.bucket import Bucket
+from dynamo_fast.client.client import Client
+from dynamo_fast.client.errors import DynamoError
+from dynamo_fast.core.options import BucketSettings
+from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.storage.schema import decode_record
+from dynamo_fast.testing import checkers, cluster
+from dynamo_fast.testing.checkers import Final, Violation
+from dynamo_fast.testing.clock import Stuck
+from dynamo_fast.testing.cluster import Cluster
+from dynamo_fast.testing.faults import Faults
+from dynamo_fast.testing.guard import Guard
+from dynamo_fast.testing.history import History, Version, Write, write_of
+from dynamo_fast.testing.swarm import Mix
+from dynamo_fast.testing.workload import CART, Actor, Probes, PutIds, join_carts
+
+N = 3
+RECOVERY_S = 60.0  # from healing until every node is connected, and until the homes agree
+LAST_WRITE_WINS = "lww"
+
+
+@dataclass
+class Verdict:
+    """What a seed came to."""
+
+    mix: Mix
+    violations: list[Violation] = field(default_factory=list)
+    digest: str = ""  # of the trace
+    cpu_s: float = 0.0
+    simulated_s: float = 0.0
+    events: int = 0  # of the clock's agenda
+    chunks: int = 0  # of bytes delivered
+    acknowledged: int = 0
+    stale_reads: int = 0  # of sloppy reads: what linearizability would forbid
+    faults: dict[str, int] = field(default_factory=dict)
+    probes: dict[str, int] = field(default_factory=dict)
+
+
+class Simulation:
+    """The parts of one run."""
+
+    def __init__(self, mix: Mix, cluster: Cluster) -> None:
+        self.mix, self.cluster = mix, cluster
+        self.history, self.probes, self.put_ids = History(), Probes(), PutIds()
+        self.guard = Guard((max(w, dw), dw) for w, dw in mix.habits.writes)
+        self.faults = Faults(cluster, self.guard, random.Random(f"{mix.seed} faults"), mix.kinds, mix.fault_every_s, mix.fault_lasts_s)
+        self.violations: list[Violation] = []
+        if mix.habits.last_write_wins:
+            self.history.last_write_wins.add(b"key0")
+
+    async def run(self) -> None:
+        mix, cluster = self.mix, self.cluster
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(cluster.connect(host=f"client{number}")) for number in range(mix.clients)]
+            for client in clients:
+                self.put_ids.note(client)
+            if self.history.last_write_wins:
+                await clients[0].cluster.set_bucket(LAST_WRITE_WINS, BucketSettings(reconcile="last-write-wins"))
+            actors = [self._actor(number, clients[number % mix.clients]) for number in range(mix.actors)]
+            for _ in range(mix.rounds):
+                await self._round(actors)
+                async with cluster.connect(host="judge", deadline_s=10.0) as judge:
+                    if await self._come_to_rest(judge):
+                        self._judge()
+                if self.violations:
+                    return
+                self.guard.healed()
+
+    def _actor(self, number: int, client: Client) -> Actor:
+        chance = random.Random(f"{self.mix.seed} actor {number}")
+        return Actor(f"actor{number}", client, self.history, self.mix.habits, self.cluster.dots, self.probes, self.put_ids, chance)
+
+    async def _round(self, actors: list[Actor]) -> None:
+        """Clients at work while things go wrong; then all is healed."""
+        clock = self.cluster.clock
+        end_s = clock.now + self.mix.round_s
+        await clock.moment(self.faults.begin)
+        async with trio.open_nursery() as nursery:
+            for actor in actors:
+                nursery.start_soon(actor.run, lambda: clock.now >= end_s)
+        await clock.moment(self.faults.heal)
+
+    # Rest ---------------------------------------------------------------------------------------------------------------------------
+
+    async def _come_to_rest(self, judge: Client) -> bool:
+        """Returns when all homes of all keys should hold the same, on disk; False when the nodes do not find each other again."""
+        cluster = self.cluster
+        try:
+            await cluster.until(self._well, RECOVERY_S)
+        except trio.TooSlowError:
+            states = ", ".join(f"{one.name} {one.state.value} ({one.failure or 'no failure'})" for one in cluster.machines.values())
+            self.violations.append(Violation("recovery", b"", f"{RECOVERY_S:g} s after healing the nodes are not connected: {states}"))
+            return False
+        await trio.sleep(1)
+        for key, bucket in self._keys(judge).items():
+            await self._read_everywhere(key, bucket)
+        await trio.sleep(1)  # repairs come after the answers
+        try:
+            await cluster.until(lambda: not self._hints(), RECOVERY_S)
+        except trio.TooSlowError:
+            self.violations.append(Violation("convergence", b"", f"{RECOVERY_S:g} s after healing hints are left on {self._hints()}"))
+        for machine in cluster.machines.values():
+            machine.engine.finish_syncs()
+            machine.forgive()
+        return True
+
+    def _well(self) -> bool:
+        """All processes run, take writes and are connected: one whose fsync failed restarts first."""
+        return self.cluster.ready() and all(one.up and one.engine.read_only is None for one in self.cluster.machines.values())
+
+    def _keys(self, judge: Client) -> dict[bytes, Bucket]:
+        history = self.history
+        return {key: judge.bucket(LAST_WRITE_WINS) if key in history.last_write_wins else judge for key in history.keys_written()}
+
+    async def _read_everywhere(self, key: bytes, bucket: Bucket) -> None:
+        """From one home, which mends a copy that cannot be read, then from all."""
+        for r in (1, N):
+            for attempt in range(3):
+                try:
+                    await bucket.get(key, r=r)
+                    break
+                except DynamoError as error:
+                    if attempt == 2:
+                        self.violations.append(Violation("recovery", key, f"after healing {key!r} cannot be read with R={r}: {error}"))
+                await trio.sleep(1)
+
+    def _hints(self) -> list[str]:
+        """The machines that hold records of which they are no home."""
+        placement = self.cluster.placement()
+        ring = placement.ring()
+        return [
+            machine.name
+            for machine in self.cluster.machines.values()
+            for partition in range(self.cluster.partitions)
+            if machine.engine.holds(partition) and machine.node_id not in [placement.node_ids[one] for one in ring.homes_of(partition)]
+        ]
+
+    # Judgement ----------------------------------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        history, dots = self.history, self.cluster.dots
+        copies = {key: self._copies(key) for key in history.keys_written()}
+        final = {key: self._versions(homes) for key, homes in copies.items()}
+        plain: Final = {key: versions for key, versions in final.items() if not key.startswith(CART)}
+        carts = {key: items_of(versions) for key, versions in final.items() if key.startswith(CART)}
+        found = self.violations
+
+        def applied_twice(write: Write) -> bool:
+            return len(dots.dots(write.put_id)) > 1
+
+        found += [Violation("a dot is never issued twice", b"", text) for text in dots.violations]
+        found += checkers.lost_writes(history, plain)
+        found += checkers.lost_items(history, carts)
+        found += checkers.zombies(history, plain, applied_twice, lossless=self.guard.lossless)
+        found += checkers.phantoms(history, plain)
+        found += checkers.dishonest_refusals(history, lambda write: bool(write.put_id and dots.dots(write.put_id)))
+        found += checkers.several_winners(history, plain)
+        found += checkers.diverged(copies)
+        found += checkers.broken_sessions(history)
+        if self.guard.lossless:
+            found += checkers.stale_reads(history, N)
+        found += self._diverged_trees()
+        for machine in self.cluster.machines.values():
+            found += [Violation("no bug meets a frame", b"", f"{machine.name}: {error!r}") for error in machine.errors]
+        found += [
+            Violation("no process dies of an error", b"", f"{name}: {error!r}")
+            for name, error in self.cluster.refused
+            if not isinstance(error, OSError)
+        ]
+        self.probes.hit("writes applied by two coordinators", sum(applied_twice(one) for one in history.writes))
+
+    def _copies(self, key: bytes) -> dict[str, bytes | None]:
+        """What each home holds of a key, packed."""
+        bucket = LAST_WRITE_WINS.encode() if key in self.history.last_write_wins else b""
+        store_key = self.cluster.store_key(key, bucket)
+        found: dict[str, bytes | None] = {}
+        for machine in self.cluster.homes(key, bucket):
+            record = machine.engine.get(store_key)
+            found[machine.name] = None if record is None else decode_record(record).packed
+        return found
+
+    def _versions(self, copies: dict[str, bytes | None]) -> list[Version]:
+        """All that any home has, merged; a delete's write is found by its put id."""
+        of_put = self._of_put()
+        merged = Siblings.reconcile([Siblings(one) for one in copies.values() if one is not None])
+        return [
+            Version(of_put.get(one.request_id) if one.tombstone else write_of(one.value), one.value, one.tombstone)
+            for one in merged.siblings
+        ]
+
+    def _of_put(self) -> dict[bytes, int]:
+        return {one.put_id: one.number for one in self.history.writes if one.put_id}
+
+    def _diverged_trees(self) -> list[Violation]:
+        """The Merkle roots of each partition agree among its homes."""
+        cluster, found = self.cluster, []
+        placement = cluster.placement()
+        by_id = {one.node_id: one for one in cluster.machines.values()}
+        for partition in range(cluster.partitions):
+            homes = [by_id[placement.node_ids[index]] for index in placement.ring().homes_of(partition)]
+            roots = {one.name: one.engine.forest.root(partition) for one in homes}
+            if len(set(roots.values())) > 1:
+                found.append(Violation("convergence", b"", f"the trees of partition {partition} differ: {roots}"))
+        return found
+
+
+def items_of(versions: Sequence[Version]) -> frozenset[bytes]:
+    """What is in a cart that ended with these versions."""
+    return frozenset(join_carts([one.value for one in versions]).split(b","))
+
+
+def simulate(mix: Mix, watch: Callable[[Cluster], None] = lambda cluster: None) -> Verdict:
+    """Runs one seed. `watch` is called with its cluster before anything happens."""
+    verdict = Verdict(mix)
+    kept: list[Simulation] = []
+
+    async def scenario(cluster: Cluster) -> None:
+        simulation = Simulation(mix, cluster)
+        kept.append(simulation)
+        watch(cluster)
+        await simulation.run()
+
+    settings = {name.replace(".", "__"): value for name, value in mix.settings.items()}
+    try:
+        cluster.run(scenario, seed=mix.seed, nodes=mix.nodes, partitions=mix.partitions, **settings)
+    except Exception as error:
+        what = "nothing hangs" if isinstance(error, Stuck) else "no bug"
+        verdict.violations.append(Violation(what, b"", f"{type(error).__name__}: {error}"))
+        if not kept:
+            raise
+    simulation = kept[0]
+    world, history = simulation.cluster, simulation.history
+    verdict.violations = simulation.violations + verdict.violations
+    verdict.digest, verdict.simulated_s = world.trace.digest, world.clock.now
+    verdict.events, verdict.chunks, verdict.acknowledged = world.clock.events, world.network.chunks, history.acknowledged
+    verdict.stale_reads = len(checkers.stale_reads(history, N, strict_only=False))
+    verdict.faults, verdict.probes = simulation.faults.counts, simulation.probes.counts | world.totals
+    return verdict

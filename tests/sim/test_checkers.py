@@ -1,0 +1,158 @@
+"""Each checker finds the wrong history that was planted, and nothing in the same one put right."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamo_fast.testing import checkers
+from dynamo_fast.testing.history import Cart, Fate, History, Version, Write, value_of, write_of, writes_in
+
+KEY = b"k"
+
+
+def version(write: Write) -> Version:
+    return Version(write.number, b"" if write.tombstone else value_of(write.number), write.tombstone)
+
+
+def written(history: History, *seen: Write, fate: Fate = Fate.OK, key: bytes = KEY, ended_s: float = 0.0, **options: object) -> Write:
+    """A write that had seen these, and its fate."""
+    write = history.write("actor", key, frozenset(one.number for one in seen), **options)  # type: ignore[arg-type]
+    write.fate, write.ended_s = fate, ended_s
+    return write
+
+
+def shown(history: History, *writes: Write, began_s: float = 0.0, **options: object) -> None:
+    """A read that showed these."""
+    read = history.read("actor", KEY, now_s=began_s, **options)  # type: ignore[arg-type]
+    read.fate, read.ended_s, read.shown = Fate.OK, began_s + 0.1, frozenset(one.number for one in writes)
+
+
+def never(write: Write) -> bool:
+    return False
+
+
+def test_a_value_says_which_write_made_it() -> None:
+    assert write_of(value_of(17, 40)) == 17
+    assert len(value_of(17, 40)) == 40
+    for strange in (b"", b"17", b";", b"x;", b"17;.a"):
+        assert write_of(strange) is None
+    history = History()
+    one, other = written(history), written(history, key=b"other")
+    assert writes_in(history, KEY, [value_of(one.number), value_of(other.number), b"?"]) == ({0}, (value_of(1), b"?"))
+
+
+def test_an_acknowledged_write_that_is_nowhere_is_lost() -> None:
+    history = History()
+    first = written(history)
+    assert checkers.lost_writes(history, {KEY: []}) != []
+    assert checkers.lost_writes(history, {KEY: [version(first)]}) == []
+
+
+def test_a_write_lives_on_in_those_that_had_seen_it() -> None:
+    """Through an unacknowledged one in between; but not in one that had not seen it."""
+    history = History()
+    first = written(history)
+    second = written(history, first, fate=Fate.UNKNOWN)
+    third = written(history, second)
+    stranger = written(history)
+    assert checkers.lost_writes(history, {KEY: [version(third), version(stranger)]}) == []
+    assert [one.key for one in checkers.lost_writes(history, {KEY: [version(stranger)]})] == [KEY, KEY]
+
+
+def test_what_was_never_acknowledged_may_be_gone() -> None:
+    history = History()
+    for fate in (Fate.UNKNOWN, Fate.NOT_APPLIED, Fate.OPEN):
+        written(history, fate=fate)
+    assert checkers.lost_writes(history, {}) == []
+
+
+def test_what_was_replaced_does_not_come_back() -> None:
+    history = History()
+    first = written(history)
+    second = written(history, first, tombstone=True)
+    final = {KEY: [version(first)]}
+    assert checkers.zombies(history, final, never, lossless=True) != []
+    assert checkers.zombies(history, final, lambda write: write is first, lossless=True) == []
+    assert checkers.zombies(history, {KEY: [version(second)]}, never, lossless=True) == []
+    second.firm = frozenset()
+    assert checkers.zombies(history, final, never, lossless=True) == []
+
+
+def test_a_replacement_that_was_only_shown_binds_where_nothing_was_lost() -> None:
+    history = History()
+    first = written(history)
+    second = written(history, first, fate=Fate.UNKNOWN)
+    shown(history, second)
+    assert checkers.zombies(history, {KEY: [version(first)]}, never, lossless=True) != []
+    assert checkers.zombies(history, {KEY: [version(first)]}, never, lossless=False) == []
+
+
+def test_nobody_is_shown_what_nobody_wrote() -> None:
+    history = History()
+    shown(history)
+    assert checkers.phantoms(history, {}) == []
+    history.reads[0].strange = (b"?",)
+    assert checkers.phantoms(history, {}) != []
+    assert checkers.phantoms(History(), {KEY: [Version(None, b"?", False)]}) != []
+
+
+def test_certainly_not_applied_is_certain() -> None:
+    history = History()
+    refused = written(history, fate=Fate.NOT_APPLIED)
+    assert checkers.phantoms(history, {KEY: [version(refused)]}) != []
+    assert checkers.dishonest_refusals(history, never) == []
+    assert checkers.dishonest_refusals(history, lambda write: True) != []
+    shown(history, refused)
+    assert checkers.phantoms(history, {}) != []
+
+
+def test_items_of_a_cart_stay() -> None:
+    history = History(carts=[Cart(b"cart", b"book", Fate.OK), Cart(b"cart", b"pen", Fate.UNKNOWN)])
+    assert checkers.lost_items(history, {b"cart": frozenset([b"book"])}) == []
+    assert checkers.lost_items(history, {b"cart": frozenset([b"pen"])}) != []
+    assert checkers.lost_items(history, {}) != []
+
+
+def test_the_clock_leaves_one_winner() -> None:
+    history = History(last_write_wins={KEY})
+    one, two = written(history), written(history)
+    assert checkers.several_winners(history, {KEY: [version(one), version(two)]}) != []
+    assert checkers.several_winners(history, {KEY: [version(two)]}) == []
+    assert checkers.lost_writes(history, {KEY: [version(two)]}) == []
+
+
+def test_homes_that_differ_are_found() -> None:
+    assert checkers.diverged({KEY: {"a": b"1", "b": b"1", "c": b"1"}}) == []
+    assert checkers.diverged({KEY: {"a": b"1", "b": b"2", "c": b"1"}}) != []
+    assert checkers.diverged({KEY: {"a": b"1", "b": None, "c": b"1"}}) != []
+
+
+@pytest.mark.parametrize(("strict", "w", "r", "began_s", "regular"), [
+    (True, 2, 2, 2.0, False),
+    (True, 1, 2, 2.0, True),  # R+W=N: nobody promised it
+    (False, 2, 2, 2.0, True),  # nor of sloppy requests
+    (True, 2, 2, 0.5, True),  # it began while the write was under way
+])  # fmt: skip
+def test_a_strict_read_misses_no_strict_write_before_it(strict: bool, w: int, r: int, began_s: float, regular: bool) -> None:
+    history = History()
+    write = written(history, w=w, strict=strict, ended_s=1.0)
+    shown(history, began_s=began_s, r=r, strict=strict)
+    assert (checkers.stale_reads(history, 3) == []) is regular
+    assert (checkers.stale_reads(history, 3, strict_only=False) == []) is (began_s < 1)
+    history.reads[0].shown = frozenset([written(history, write, fate=Fate.UNKNOWN).number])
+    assert checkers.stale_reads(history, 3, strict_only=False) == []
+
+
+def test_a_session_reads_its_writes_and_never_goes_back() -> None:
+    history = History()
+    write = written(history, ended_s=1.0)
+    shown(history, began_s=2.0, session=True)
+    assert checkers.broken_sessions(history) != []
+    history.reads[0].shown = frozenset([write.number])
+    assert checkers.broken_sessions(history) == []
+    stranger = history.write("another", KEY, frozenset())
+    shown(history, write, stranger, began_s=3.0, session=True)
+    shown(history, write, began_s=4.0, session=True)
+    assert len(checkers.broken_sessions(history)) == 1
+    history.reads[-1].session = False
+    assert checkers.broken_sessions(history) == []
