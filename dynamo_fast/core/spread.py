@@ -5,7 +5,7 @@ differ within each partition, and so that the partitions of one node have their 
 the cluster. A node that dies then leaves a little work to everyone instead of all of it to a neighbour.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from dynamo_fast.core.dice import Dice
@@ -76,6 +76,14 @@ class Spread:
             shares[node] = share
         return shares
 
+    def held(self, rows: Iterable[Iterable[int]]) -> list[int]:
+        """In how many of these rows each node is."""
+        held = [0] * len(self.nodes)
+        for row in rows:
+            for node in row:
+                held[node] += 1
+        return held
+
     def exchange(self, rows: list[list[int]]) -> None:
         """Lets pairs of partitions exchange a home, at random, where both stay as spread as they were.
 
@@ -100,10 +108,7 @@ class Spread:
 
     def order_homes(self, rows: list[list[int]]) -> None:
         """Puts the homes of each partition in an order in which every node comes first as often as its quota asks."""
-        held = [0] * len(self.nodes)
-        for row in rows:
-            for node in row:
-                held[node] += 1
+        held = self.held(rows)
         for place in range(self.replicas - 1):
             taken = [0] * len(self.nodes)
             for row in rows:
@@ -117,6 +122,7 @@ class Spread:
         extra[place][dead][node] counts the partitions of `dead` in which `node` is the fallback number `place`.
         """
         extra = [[[0] * len(self.nodes) for _ in self.nodes] for _ in range(FALLBACKS_EVENED)]
+        held = self.held(rows)
         shuffles = [self.dice.shuffled(self.nodes) for _ in range(SHUFFLES)]
         finished = []
         for homes in rows:
@@ -125,7 +131,7 @@ class Spread:
             rest = [node for node in shuffle[start:] + shuffle[:start] if node not in homes]
             row = list(homes)
             for place in range(min(FALLBACKS_EVENED, len(rest))):
-                node = self.fallback(row, rest, [extra[place][home] for home in homes])
+                node = self.fallback(row, rest, [(extra[place][home], held[home]) for home in homes])
                 for home in homes:
                     extra[place][home][node] += 1
                 row.append(node)
@@ -133,9 +139,10 @@ class Spread:
             finished.append((*row, *rest))
         return tuple(finished)
 
-    def fallback(self, row: list[int], rest: list[int], counts: list[list[int]]) -> int:
+    def fallback(self, row: list[int], rest: list[int], counts: list[tuple[list[int], int]]) -> int:
         """The node to stand in next: in a new zone if there is one (and so on a new host), else on a new host, else any; of
-        the first few such, the one that stands in least for these homes already, measured by its weight."""
+        the first few such, the one that would stand in least for that of these homes for which it does so most, measured by
+        its weight. `counts` has for each home in how many partitions each node stands in for it, and how many the home holds."""
         hosts, zones = self.hosts, self.zones
         used_hosts = {hosts[node] for node in row}
         used_zones = {zones[node] for node in row}
@@ -146,4 +153,9 @@ class Spread:
         else:
             candidates = rest[:CANDIDATES]
         weights = self.weights
-        return min(candidates, key=lambda node: (sum([count[node] for count in counts]) + 1 << COST_BITS) // weights[node])
+
+        def share(node: int) -> tuple[int, int]:
+            most = max([(count[node] + 1 << COST_BITS) // (held * weights[node]) for count, held in counts])
+            return most, sum([count[node] for count, _ in counts])
+
+        return min(candidates, key=share)

@@ -54,11 +54,7 @@ def next_placement(
     index_of = {node_id: index for index, node_id in enumerate(node_ids)}
     heirs = [index_of.get(replaced.get(node_id, node_id)) for node_id in parent.node_ids]
     rows = [[heir for node in row[: parent.replicas] if (heir := heirs[node]) is not None] for row in parent.table]
-    held = [0] * len(ordered)
-    for row in rows:
-        for node in row:
-            held[node] += 1
-    quotas = spread.quotas(parent.partitions, held)
+    quotas = spread.quotas(parent.partitions, spread.held(rows))
     if not unsafe:
         refuse_lost_spread(before, after, replicas)
         refuse_full_nodes(parent, ordered, quotas, spread.replicas)
