@@ -31,6 +31,7 @@ from dynamo_fast.node.exchange import (
     BadAnswer,
     Difference,
     Side,
+    Trust,
     differences,
     leaf_ranges,
     pack_listing,
@@ -78,7 +79,9 @@ class Tally:
 class AntiEntropy:
     """Both sides of an exchange: `exchange` with a peer, and the answers to a peer's. Rounds decides with whom, and when."""
 
-    def __init__(self, *, env: Env, cluster: Cluster, engine: Engine, delivery: Delivery, admission: Admission) -> None:
+    def __init__(
+        self, *, env: Env, cluster: Cluster, engine: Engine, delivery: Delivery, admission: Admission, others_needed: int
+    ) -> None:  # fmt: skip
         self.env = env
         self.cluster = cluster
         self.engine = engine
@@ -90,6 +93,34 @@ class AntiEntropy:
         self.meeting: set[bytes] = set()  # peers with whom an exchange begun here is under way
         self.met_s: dict[bytes, float] = {}  # by peer, when an exchange begun by either last came to its end
         self.total = Tally()
+        self._trust = Trust(others_needed)
+        self._recounted: set[int] = set()  # suspect partitions whose trees tell what their records are
+
+    def suspects_with(self, peer: bytes) -> list[int]:
+        """The partitions shared with the peer that may lack something of ours and have not been compared with it since."""
+        suspects = self.engine.suspects
+        self._trust.suspect(suspects)
+        self._recounted &= suspects
+        return sorted(set(self._trust.lacks(peer)).intersection(self.shared(peer))) if suspects else []
+
+    async def recount(self, partitions: Iterable[int]) -> None:
+        """Makes sure that the trees of suspect partitions know what was lost: a record that has gone may have left its hash behind."""
+        slice_ = Slice(self.env)
+        for partition in partitions:
+            if partition not in self._recounted and self.engine.forest.root(partition):
+                for leaf in range(self.engine.forest.leaf_count):
+                    self.engine.recompute(partition, leaf)
+                    await slice_.over()
+            self._recounted.add(partition)
+
+    async def trust(self, peer: bytes, partitions: Sequence[int]) -> None:
+        """Our copies of these have all that the peer's had: where enough others have been asked they are suspect no more."""
+        placement = self.cluster.placement
+        if partitions and placement is not None:
+            await self.delivery.durable()
+            for partition in partitions:
+                if self._trust.compared(partition, peer, placement.replicas - 1):
+                    self.engine.forgive(partition)
 
     def shared(self, peer: bytes) -> list[int]:
         """The partitions that this node and the peer are homes of."""
@@ -188,6 +219,9 @@ class AntiEntropy:
         self._visited(session, request.placement, [request.partition])
         if max(request.leaves) >= self.engine.forest.leaf_count:
             raise Refusal(Status.BAD_REQUEST, f"a tree has {self.engine.forest.leaf_count} leaves")
+        if request.recompute:
+            for leaf in request.leaves:
+                self.engine.recompute(request.partition, leaf)
         entries, done = await self.listing(self.ranges(request.partition, request.leaves), request.after)
         return messages.EntriesReply(entries=pack_listing(entries), done=done)
 
@@ -269,8 +303,9 @@ class _Exchange:
         placement = node.cluster.placement
         self._placement = placement.name if placement is not None else 0
         self._pending: list[Difference] = []
+        self._unsure: set[int] = set()  # partitions in which we may still lack something that the peer has
         self._missing = 0
-        self._busy = self._busy_there = 0  # partitions that differ and are another exchange's, of ours or of the peer's
+        self._left: set[int] = set()  # partitions that differ and are another exchange's, of ours or of the peer's
 
     def _count(self, **counts: int) -> None:
         counted = Tally(**counts)
@@ -298,19 +333,21 @@ class _Exchange:
         shared = self._node.shared(self._peer)
         if not shared:
             return
+        suspects = self._node.suspects_with(self._peer)
+        await self._node.recount(suspects)
         differing = await self._compare(None, shared)
+        await self._node.trust(self._peer, sorted(set(suspects) - set(differing)))
         self._count(compared=len(shared) - len(differing))
         if not differing:
             return
         await self._env.sleep(SETTLE_S)
         mine = self._node.claim(self._peer, differing)
         still = await self._compare(mine, mine)
-        self._busy += len(differing) - len(mine)
-        self._count(compared=len(mine) - len(still) - self._busy_there, differing=len(still))
-        # From anywhere in the ring, so that exchanges with several peers do not bring the same keys at the same time.
-        at = int(self._env.random() * len(still))
+        self._count(compared=len(mine) - len(still) - len(self._left), differing=len(still))
+        self._left |= set(differing) - set(mine)
         gathered = 0
-        for partition in still[at:] + still[:at]:
+        # Those that may have lost something come first.
+        for partition in sorted(still, key=lambda one: one not in suspects):
             await self._gather(partition)
             gathered += 1
             if len(self._pending) >= PENDING_MAX // 2:
@@ -319,7 +356,9 @@ class _Exchange:
                 gathered = 0
         await self._settle()
         self._count(compared=gathered)
-        whole = not self._busy and not self._busy_there
+        unsure = self._left | self._unsure
+        await self._node.trust(self._peer, [one for one in suspects if one in differing and one not in unsure])
+        whole = not self._left
         await self._compare([], [], finished=whole)
         if not whole:
             raise CallFailed("some partitions are being brought in line with another node", Status.OVERLOAD)
@@ -331,7 +370,7 @@ class _Exchange:
         reply = await self._ask(request, messages.CompareReply)
         if not {*reply.differing, *reply.busy} <= set(partitions) or {*reply.differing} & {*reply.busy}:
             raise BadAnswer("partitions differ that were not compared")
-        self._busy_there += len(set(reply.busy))
+        self._left |= set(reply.busy)
         return sorted(set(reply.differing))
 
     async def _gather(self, partition: int) -> None:
@@ -341,6 +380,7 @@ class _Exchange:
             return
         ranges = self._node.ranges(partition, leaves)
         ours, theirs = Side(ranges), Side(ranges)
+        found = 0
         while not (ours.done and theirs.done):
             if not theirs.done and not theirs.entries:
                 request = messages.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, after=theirs.after)
@@ -348,9 +388,17 @@ class _Exchange:
                 theirs.add(unpack_listing(reply.entries), reply.done)
             if not ours.done and not ours.entries:
                 ours.add(*await self._node.listing(ranges, ours.after))
-            self._pending += differences(ours, theirs)
+            new = differences(ours, theirs)
+            found += len(new)
+            self._pending += new
             if len(self._pending) >= PENDING_MAX:
                 await self._settle()
+        if not found:
+            # The trees differ and the keys do not: one of them has the hash of a record that is gone.
+            for leaf in leaves:
+                self._engine.recompute(partition, leaf)
+            request = messages.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, recompute=True)
+            await self._ask_slowly(request, messages.EntriesReply)
 
     async def _differing_leaves(self, partition: int) -> list[int]:
         forest = self._engine.forest
@@ -397,6 +445,7 @@ class _Exchange:
             entry = own_entry(self._engine, store_key)
             if entry is None or entry.hash != ours[store_key]:
                 self._count(settled_meanwhile=1)
+                self._unsure.add(self._engine.forest.place(store_key[:16])[0])
                 continue
             way = ways(entry.packed, outline)
             if way.pull:
@@ -414,6 +463,8 @@ class _Exchange:
     async def _pull(self, wanted: Mapping[bytes, int | None]) -> None:
         pulled = await self._node.delivery.pull(self._session, self._placement, wanted)
         self._count(keys_pulled=pulled.fetched, settled_meanwhile=len(pulled.passed_over), refused=pulled.refused)
+        doubtful = wanted if pulled.absent or pulled.refused else pulled.passed_over
+        self._unsure.update(self._engine.forest.place(store_key[:16])[0] for store_key in doubtful)
         self._missing += pulled.absent
         if self._missing > MISSING_MAX:
             raise BadAnswer(f"{self._missing} keys were listed that are not there")

@@ -201,6 +201,10 @@ class Delivery:
             pulled.refused += sum(status != Status.OK for status, _ in results)
         return pulled
 
+    async def durable(self) -> None:
+        """Returns when all that was merged here so far is on disk; StorageError when it cannot be."""
+        await self._data_plane.wait_durable(self._engine.position)
+
     def _check_asked(self, reply: PullReply, asked: list[bytes]) -> None:
         """A peer gives what was asked for: what it gives unasked would end in partitions that nobody compares."""
         view = self._cluster.view

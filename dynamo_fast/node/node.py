@@ -132,7 +132,12 @@ class Node:
             grace_s=config.limits.grace_s,
         )
         self.anti_entropy = AntiEntropy(
-            env=env, cluster=self.cluster, engine=engine, delivery=self.delivery, admission=self.admission
+            env=env,
+            cluster=self.cluster,
+            engine=engine,
+            delivery=self.delivery,
+            admission=self.admission,
+            others_needed=config.cluster.replicas - config.requests.w + 1,
         )
         self.rounds = Rounds(anti_entropy=self.anti_entropy, peers=self.peers, round_s=config.anti_entropy.round_s)
         self.metrics = Metrics(

@@ -28,6 +28,7 @@ log = logging.getLogger("dynamo_fast.node")
 
 LOOK_S = 0.5  # between two looks at who is due
 RETRY_S = 5.0  # after an exchange that ended early
+SUSPECT_S = 1.0  # between two exchanges, while partitions of ours may lack something
 COLLISION_S = 1.0  # after both had begun one
 LARGER_WAITS = 1.5  # times round_s, for the larger id of a pair
 MEETINGS_MAX = 4  # exchanges begun here that go on at once
@@ -63,6 +64,7 @@ class Rounds:
         self._round_s = round_s
         self._seen: dict[bytes, Session] = {}  # the connections as of the last look
         self._due_s: dict[bytes, float] = {}  # by peer; one that is not here is due
+        self._tried_s: dict[bytes, float] = {}  # by peer, when an exchange was last begun
         self._said: dict[bytes, str] = {}  # the last trouble logged per peer, so that each is logged once
         self._meetings = trio.Semaphore(MEETINGS_MAX)
         self._repair = Repair(run=0, done=True)
@@ -93,8 +95,11 @@ class Rounds:
             met_s = self._anti_entropy.met_s.get(peer)
             if met_s is not None and peer in self._due_s:
                 due_s = max(due_s, met_s + self._interval_s(peer))
+            if self._anti_entropy.suspects_with(peer):
+                due_s = min(due_s, self._tried_s.get(peer, 0.0) + SUSPECT_S)
             if now_s >= due_s and self._free(peer) and self._anti_entropy.shared(peer):
                 self._due_s[peer] = now_s + RETRY_S
+                self._tried_s[peer] = now_s
                 nursery.start_soon(self._meet, peer, session)
 
     def _interval_s(self, peer: bytes) -> float:
@@ -193,5 +198,6 @@ class Rounds:
             "keys_refused": total.refused,
             "keys_settled_meanwhile": total.settled_meanwhile,
             "compare_bytes": total.bytes,
+            "suspect_partitions": len(self._anti_entropy.engine.suspects),
             "last_full_round_age_s": round(self._env.now() - oldest_s, 1) if oldest_s >= 0 else None,
         }

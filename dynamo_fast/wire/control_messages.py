@@ -180,12 +180,14 @@ class TreeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
 
 
 class EntriesRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="entries"):
-    """Which keys, in which version, stand in these leaves of a partition's tree, in order of store key, after `after`."""
+    """Which keys, in which version, stand in these leaves of a partition's tree, in order of store key, after `after`. `recompute`: these
+    leaves differ though their keys do not, so sum them up anew."""
 
     placement: PlacementName
     partition: Partition
     leaves: TreeNodes
     after: StoreKey = b""
+    recompute: bool = False
 
 
 class OutlinesRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="outlines"):

@@ -141,6 +141,68 @@ def test_what_a_node_holds_for_others_is_not_touched() -> None:
     in_virtual_time(scenario)
 
 
+# Partitions that may have lost something ------------------------------------------------------------------------------
+
+
+def test_a_node_that_lost_its_records_is_trusted_again_when_it_has_those_of_enough_others() -> None:
+    """N=3, W=2: a write that was acknowledged lies with another home at least; two of them are all."""
+
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 3)
+        assert [node.records.suspects for node in nodes] == [frozenset()] * 3, "new members have met everybody"
+        keys = everywhere(nodes, 500)
+        nodes[1].crash()
+        await nodes[2].restart(wiped=True)
+        await trio.sleep(3 * ROUND_S)
+        assert all(nodes[2].packed(key) is not None for key in keys)
+        assert len(nodes[2].records.suspects) == 64, "what one home has is not all that was acknowledged"
+        await world.start(nodes[1])
+        await world.until(lambda: not nodes[2].records.suspects, within_s=2 * ROUND_S)
+        assert same(nodes)
+
+    in_virtual_time(scenario)
+
+
+def test_with_the_default_of_all_homes_one_other_is_enough() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 3, requests__w=3)
+        nodes[1].crash()
+        await nodes[2].restart(wiped=True)
+        await world.until(lambda: bool(nodes[2].peers) and not nodes[2].records.suspects, within_s=2 * ROUND_S)
+
+    in_virtual_time(scenario)
+
+
+def test_nothing_is_trusted_before_it_is_on_disk() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 3)
+        everywhere(nodes[:2], 100)
+        await nodes[2].restart(wiped=True)
+        nodes[2].records.hold_syncs = True
+        await trio.sleep(3 * ROUND_S)
+        assert nodes[2].packed(b"key1") is not None
+        partition, _ = nodes[2].records.forest.place(nodes[2].store_key(b"key1")[:16])
+        assert nodes[2].records.is_suspect(partition)
+
+    in_virtual_time(scenario)
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_tree_with_the_hash_of_a_record_that_is_gone_is_set_right(wrong: int) -> None:
+    """Its leaf differs and no key does: whoever begins has both sides sum it up anew."""
+
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 2)
+        everywhere(nodes, 200)
+        position = nodes[wrong].store_key(b"key7")[:16]
+        nodes[wrong].records.forest.replace(position, 0, 0xDEAD)
+        assert not same(nodes)
+        await world.until(lambda: same(nodes), within_s=3 * ROUND_S)
+        assert moved(nodes) == 0
+
+    in_virtual_time(scenario)
+
+
 # What it costs -------------------------------------------------------------------------------------------------------
 
 
