@@ -59,6 +59,7 @@ class RequestsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     strict: Annotated[bool, what("count home replicas only")] = False
     deadline_ms: Annotated[int, number(1, 3_600_000, "milliseconds for a request that names no deadline")] = 1000
     deadline_ms_max: Annotated[int, number(1, 3_600_000, "longest deadline that a request may name, in milliseconds")] = 60_000
+    ask_all_every: Annotated[int, number(1, 1 << 20, "one get in so many asks all homes, the others as many as R; 1: every one")] = 16
     suspect_ms: Annotated[int, number(10, 60_000, "milliseconds for which a peer owes answers and says nothing until it is avoided")] = 300
     silence_ms_max: Annotated[int, number(1000, 600_000, "milliseconds of such silence until its connection is closed")] = 10_000
     requests_in_flight_max: Annotated[int, number(1, 1 << 24, "requests coordinated at once; then overload")] = 65_536

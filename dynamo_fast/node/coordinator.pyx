@@ -23,7 +23,7 @@ cdef class Coordinator:
                   bytes cluster_id not None, limits, requests, cluster_defaults, uint64_t salt, int64_t now_ms):
         self.desk = Desk(replica, lookahead, detector, cluster_id, limits, requests, cluster_defaults, now_ms)
         self.puts = PutCoordinator(self.desk, limits, requests, cluster_defaults, salt)
-        self.gets = GetCoordinator(self.desk, 1000 * limits.grace_s)
+        self.gets = GetCoordinator(self.desk, 1000 * limits.grace_s, requests.ask_all_every)
 
     cdef int set_buckets(self, settings, cluster_defaults) except -1:
         """All buckets by name; the default bucket, named b"", stands even when it is not among them."""
@@ -45,6 +45,9 @@ cdef class Coordinator:
                 if quorum_reached(&request.quorum) or desk.now_ms < request.deadline_ms:
                     self.puts.settle(<PutRequest>request)
                     continue
+            if type(request) is GetRequest and desk.now_ms < request.deadline_ms:
+                self.gets.hedge(<GetRequest>request)
+                continue
             if not request.answered:
                 self.expired += 1
                 refuse(request.client, request.reply_type, request.client_request_id, STATUS_DEADLINE,
@@ -111,6 +114,7 @@ cdef class Coordinator:
         return {
             "puts": self.puts.applied, "gets": self.gets.started, "forwards": desk.forwards, "refused": desk.refused,
             "failed": desk.failed, "substitutions": desk.substitutions, "expired": self.expired, "given_up": desk.given_up, "read_repairs": self.gets.repairs,
+            "gets_hedged": self.gets.hedged,
             "gets_with_siblings": self.gets.siblings_seen, "requests_in_flight": desk.requests.active - desk.requests.answered,
             "put_ids": len(self.puts.put_ids) + len(self.puts.patient_ids), "puts_held": self.puts.held,
             "put_us": self.puts.latency_us, "get_us": self.gets.latency_us,

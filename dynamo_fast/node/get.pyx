@@ -1,8 +1,13 @@
-"""Coordinating a get (paper 4.5, 5): our own copy, a question to every other home, and the merge of what they answer.
+"""Coordinating a get (paper 4.5, 5): our own copy, questions to other homes, and the merge of what they answer.
 
 `begin` is the client's frame, `ask` one question, `answered` one home's answer; `settle` answers the client once R homes have
 answered and the merge covers the client's session, then stays for the late ones and hands whoever lags to read repair. For a home
 that cannot be had its substitute is asked (`sloppy_quorum.pyx`), which may hold what the home has missed.
+
+Who is asked: as many as R needs, the others are spared. They are asked after all when an answer differs from our copy, somebody
+fails or refuses, the answers will not do, or an answer is later than usual (a hedge). One get in `ask_all_every` asks all at once, and so
+does every get while a home is away, since who stands in for it may hold what the others have missed. What is spared is only work:
+read repair of homes that nobody asked is anti-entropy's.
 
 What an answer proves:
   * an object is always true: it is merged, whoever it comes from;
@@ -31,14 +36,19 @@ from dynamo_fast.wire.frame cimport FRAME_SAME, FRAME_UNSURE
 
 cdef enum:
     DEADLINE_AT = 8    # where the deadline stands in a GET's body
+    HEDGE_MS_MIN = 2   # an answer that is sooner than this is not late
+    HEDGE_MS_MAX = 200
 
 
 cdef class GetCoordinator:
-    """GetCoordinator(desk, grace_ms): what is older than so many milliseconds may have been forgotten."""
+    """GetCoordinator(desk, grace_ms, ask_all_every): what is older than so many milliseconds may have been forgotten; one get in so
+    many asks all homes."""
 
-    def __cinit__(self, Desk desk not None, int64_t grace_ms):
+    def __cinit__(self, Desk desk not None, int64_t grace_ms, uint32_t ask_all_every):
         self.desk = desk
         self.grace_ms = grace_ms
+        self.ask_all_every = ask_all_every
+        self.usual_us, self.spread_us = HEDGE_MS_MIN * 1000.0, 0.0
         self.latency_us = Histogram()
 
     cdef int begin(self, Connection client, const FrameHeader *header, const uint8_t *body) except -1:
@@ -88,9 +98,51 @@ cdef class GetCoordinator:
         take_own_slot(desk, request)
         look_around(desk, request)
         self.take_own(request, status, &own)
-        for slot in range(request.quorum.homes):
-            if slot != request.own_slot and not request.quorum.failed & (1u << slot):
+        self.ask_enough(request, plan.r)
+        return self.settle(request)
+
+    cdef int ask_enough(self, GetRequest request, uint8_t wanted) except -1:
+        """Asks the homes that R needs, now these, now those; all of them when it is their turn, or when one is away."""
+        cdef int others = request.quorum.homes - 1, first, i, slot
+        cdef int needed = wanted - (request.quorum.acked != 0)
+        if request.standins or request.quorum.failed & ~(1u << request.own_slot) or self.started % self.ask_all_every == 0:
+            needed = others
+        first = <int>(self.started % <uint64_t>others) if others else 0
+        for i in range(others):
+            slot = (request.own_slot + 1 + (first + i) % others) % request.quorum.homes
+            if request.quorum.failed & (1u << slot):
+                continue
+            if i < needed:
                 self.ask(request, slot)
+            else:
+                request.spared |= 1u << slot
+        if request.spared and needed > 0:
+            self.desk.deadlines.add(self.desk.now_ms + <int64_t>min(max(self.usual_us + 4 * self.spread_us, HEDGE_MS_MIN * 1000.0),
+                                                                    HEDGE_MS_MAX * 1000.0) // 1000, request.token)
+        return 0
+
+    cdef bint hopeful(self, GetRequest request) noexcept:
+        """Could R be reached without those that were spared?"""
+        cdef uint16_t failed = request.quorum.failed
+        request.quorum.failed |= request.spared
+        cdef bint possible = quorum_possible(&request.quorum)
+        request.quorum.failed = failed
+        return possible
+
+    cdef int ask_spared(self, GetRequest request) except -1:
+        cdef int slot
+        for slot in range(request.quorum.homes):
+            if request.spared & (1u << slot):
+                request.spared &= ~(1u << slot)
+                self.ask(request, slot)
+        return 0
+
+    cdef int hedge(self, GetRequest request) except -1:
+        """An answer is later than answers usually are: the others are asked, and whoever is first counts."""
+        if request.answered or not request.spared:
+            return 0
+        self.hedged += 1
+        self.ask_spared(request)
         return self.settle(request)
 
     cdef int take_own(self, GetRequest request, int status, const ObjectView *own) except -1:
@@ -143,6 +195,7 @@ cdef class GetCoordinator:
         cdef unsigned int bit = 1u << slot
         if request.quorum.acked & bit:
             return 0
+        request.spared &= ~bit
         request.quorum.failed |= bit
         request.reasons[slot] = reason
         if not request.answered and reason != DAMAGED and substitute(self.desk, request, slot):
@@ -185,6 +238,8 @@ cdef class GetCoordinator:
             request.standins &= ~bit  # its own answer proves more than the substitute's, and it may need repair
         request.quorum.failed &= ~bit
         request.quorum.acked |= bit
+        if request.spared and (request.version != 0 or request.version_of[slot] != 0):
+            self.ask_spared(request)  # copies differ: the newest is wanted, and all that are behind it are repaired
         return self.settle(request)
 
     cdef bint convincing(self, GetRequest request) noexcept:
@@ -217,8 +272,17 @@ cdef class GetCoordinator:
         """Answer with R answers that cover the session; stay for the late ones, and repair whoever lags (paper 5)."""
         cdef Desk desk = self.desk
         cdef bint complete = request.complete()
+        cdef bint ready = (not request.answered and quorum_reached(&request.quorum) and self.convincing(request)
+                           and self.covers_session(request))
         cdef Address address
-        if not request.answered and quorum_reached(&request.quorum) and self.convincing(request) and self.covers_session(request):
+        cdef double took_us
+        if request.spared and not request.answered and not ready and (complete or not self.hopeful(request)):
+            self.ask_spared(request)
+            complete = request.complete()
+        if ready:
+            took_us = <double>(desk.now_us - request.started_us)
+            self.spread_us += (abs(took_us - self.usual_us) - self.spread_us) / 64
+            self.usual_us += (took_us - self.usual_us) / 64
             self.latency_us.record(desk.now_us - request.started_us)
             desk.replica.locate(<const uint8_t *><const char *>request.bucket, len(request.bucket),
                                 <const uint8_t *><const char *>request.key, len(request.key), &address)

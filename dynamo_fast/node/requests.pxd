@@ -44,6 +44,7 @@ cdef class GetRequest(Request):
     cdef const uint8_t *seen_dot    # NULL: none
     cdef uint32_t seen_count
     cdef uint64_t known_hash        # of this node's own copy, 0: it had none
+    cdef uint16_t spared            # bit i: slot i has not been asked, and is not unless it is needed
     cdef uint8_t *merged            # the merge of all answers so far; NULL: nobody had anything
     cdef size_t merged_n
     cdef size_t merged_capacity

@@ -97,8 +97,8 @@ cdef class GetRequest(Request):
         return which >= 0
 
     cdef bint complete(self) noexcept:
-        """Has every home answered or failed?"""
-        return (self.quorum.acked | self.quorum.failed) == (1u << self.quorum.homes) - 1
+        """Has everyone who was asked answered or failed?"""
+        return (self.quorum.acked | self.quorum.failed | self.spared) == (1u << self.quorum.homes) - 1
 
 
 @cython.final

@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 from dynamo_fast.core.placement import Member, Placement, first_placement
@@ -163,11 +165,12 @@ class Planes:
     def __init__(
         self, nodes: int = 3, *, replicas: int = 3, hosts: Sequence[str] | None = None, requests: RequestsSection | None = None,
         limits: LimitsSection | None = None, buckets: Mapping[bytes, BucketSettings] | None = None, seed: int = 1,
-        peer_outgoing_bytes_max: int = 1 << 24, cluster_id: bytes = b"C" * 16,
+        peer_outgoing_bytes_max: int = 1 << 24, cluster_id: bytes = b"C" * 16, ask_all_every: int = 1,
     ) -> None:  # fmt: skip
         self.chance = random.Random(seed)
         self.cluster_id = cluster_id
-        self.requests = requests or RequestsSection(dw=0)
+        # Every get asks all homes, so that a test knows whom; test_spared.py has the others.
+        self.requests = msgspec.structs.replace(requests or RequestsSection(dw=0), ask_all_every=ask_all_every)
         self.limits = limits or LimitsSection()
         self.defaults = ClusterDefaults(
             n=replicas, r=self.requests.r, w=self.requests.w, dw=self.requests.dw, deadline_ms=self.requests.deadline_ms,
