@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := DYNAMO_FAST_PREBUILT=1 $(PIP) install --no-build-isolation
 SOURCES := setup.py $(wildcard _ext/*.[ch]) $(shell find dynamo_fast -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help dev test check demo bench compare crash sim fuzz gate gate-renew smoke clean build \
+.PHONY: help dev test check demo bench compare paper crash sim fuzz gate gate-renew smoke clean build \
 	check-style check-types check-stubs check-warnings check-c check-docs
 
 help:  ## what can be made
@@ -114,6 +114,13 @@ smoke: .venv/stamp-build  ## build, import and one small cluster on each Python 
 
 bench: .venv/stamp-test  ## pytest-benchmark over every piece, and how many times faster it is than what it is compared to
 	@$(BIN)/python -m pytest bench -o python_files='bench_*.py' --benchmark-only --benchmark-columns=min,median,rounds $(ARGS)
+
+.venv/stamp-paper: .venv/stamp-test
+	$(INSTALL) -e '.[paper]'
+	@touch $@
+
+paper: .venv/stamp-paper  ## the figures of the paper from this code, as tables, plots and build/paper.json
+	@$(BIN)/python -m bench.paper $(ARGS)
 
 compare: .venv/stamp-test  ## the same load against redis and against a cluster of three (SOAK=1: also for ten minutes)
 	@$(BIN)/python -m bench.compare $(if $(SOAK),--soak) $(ARGS)
