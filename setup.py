@@ -11,7 +11,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "core.deadlines": [],
     "core.digest": ["digest"],
     "core.histogram": [],
-    "core.merkle": ["merkle"],
+    "core.merkle": ["merkle", "entry_hash"],
     "core.put_ids": [],
     "core.quorum": [],
     "core.ring": ["ring"],

@@ -69,14 +69,19 @@ static uint32_t crc32c_instruction(uint32_t crc, const uint8_t *data, size_t n)
     return ~narrow;
 }
 
-int checksum_has_instruction(void)
+static inline int has_instruction(void)
 {
     return __builtin_cpu_supports("sse4.2") != 0;
 }
 
+int checksum_has_instruction(void)
+{
+    return has_instruction();
+}
+
 uint32_t checksum_crc32c(uint32_t crc, const uint8_t *data, size_t n)
 {
-    if (checksum_has_instruction())
+    if (has_instruction())
         return crc32c_instruction(crc, data, n);
     return checksum_crc32c_portable(crc, data, n);
 }

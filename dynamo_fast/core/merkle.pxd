@@ -2,6 +2,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+# What an entry adds to its leaf: XXH3_64 of its 16-byte position and its packed object, which stand there one behind the other.
+cdef uint64_t entry_hash_at(const uint8_t *entry, size_t n) except? 0
+
 
 cdef class Forest:
     cdef uint64_t *trees                # partitions * tree_words words

@@ -8,7 +8,9 @@ Trees know neither keys nor objects: they hold the sums of their entries' hashes
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -19,6 +21,10 @@ from xxhash import xxh3_64_intdigest
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *at) noexcept nogil
+
+cdef extern from "entry_hash.h" nogil:
+    enum: ENTRY_HASH_BYTES_MIN, ENTRY_HASH_BYTES_MAX
+    uint64_t entry_hash_xxh3(const uint8_t *data, size_t n)
 
 cdef extern from "merkle.h" nogil:
     enum: MERKLE_LEAVES_MAX
@@ -39,7 +45,14 @@ def entry_hash(bytes position not None, bytes packed not None) -> int:
     """What an entry adds to its leaf: XXH3_64 of its 16-byte position followed by its packed object."""
     if PyBytes_GET_SIZE(position) != POSITION_BYTES:
         raise ValueError(f"a position has {POSITION_BYTES} bytes, not {len(position)}")
-    return xxh3_64_intdigest(position + packed)
+    cdef bytes entry = position + packed
+    return entry_hash_at(<const uint8_t *>PyBytes_AS_STRING(entry), PyBytes_GET_SIZE(entry))
+
+
+cdef uint64_t entry_hash_at(const uint8_t *entry, size_t n) except? 0:
+    if n >= ENTRY_HASH_BYTES_MIN and n <= ENTRY_HASH_BYTES_MAX:
+        return entry_hash_xxh3(entry, n)
+    return xxh3_64_intdigest(PyMemoryView_FromMemory(<char *>entry, n, PyBUF_READ))
 
 
 cdef unsigned int bits_of(object number, str name, long number_max) except? 99:

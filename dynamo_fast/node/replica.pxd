@@ -31,7 +31,6 @@ cdef class Replica:
     cdef object random_bytes
     cdef bytes epochs               # random bytes not used yet, from epochs_used on
     cdef Py_ssize_t epochs_used
-    cdef object hash_function
     cdef uint8_t *work              # 16 bytes of position and an object being made
     cdef size_t work_bytes
     cdef uint8_t *record            # the record being made of it

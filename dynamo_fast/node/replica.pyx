@@ -21,18 +21,14 @@ Slots count in the placement whose number stands beside them; in another one the
 Statuses returned are the wire's: STATUS_OK, STATUS_NOT_FOUND, or why not.
 """
 
-from cpython.buffer cimport PyBUF_READ
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
-
-import xxhash
 
 from dynamo_fast.storage.engine import StorageError
 
 from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.digest cimport key_position
+from dynamo_fast.core.merkle cimport entry_hash_at
 from dynamo_fast.core.siblings cimport (
     OBJECT_CLOCK_FULL,
     OBJECT_TOO_MANY_SIBLINGS,
@@ -68,7 +64,6 @@ from dynamo_fast.wire.data_messages cimport (
 
 cdef enum:
     OTHER_KEY = 3
-    COPY_BYTES_MAX = 4096
     EPOCH_POOL_BYTES = 4096
 
 
@@ -103,7 +98,6 @@ cdef class Replica:
         self.nonce = nonce
         self.random_bytes = random_bytes
         self.epochs = b""
-        self.hash_function = xxhash.xxh3_64_intdigest
         self.work_bytes = self.record_bytes = 4096
         self.work = <uint8_t *>realloc(NULL, self.work_bytes)
         self.record = <uint8_t *>realloc(NULL, self.record_bytes)
@@ -312,10 +306,7 @@ cdef class Replica:
             owed |= self.owed_by(old)
         cdef size_t size = record_bytes(address.bucket_bytes, address.key_bytes, n)
         memcpy(self.work, address.position, POSITION_BYTES)
-        # For small objects a copy is made sooner than a view.
-        cdef uint64_t hash = self.hash_function(
-            PyBytes_FromStringAndSize(<char *>self.work, POSITION_BYTES + n) if n <= COPY_BYTES_MAX
-            else PyMemoryView_FromMemory(<char *>self.work, POSITION_BYTES + n, PyBUF_READ))
+        cdef uint64_t hash = entry_hash_at(self.work, POSITION_BYTES + n)
         grow(&self.record, &self.record_bytes, size)
         record_write(self.record, address.bucket, address.bucket_bytes, address.key, address.key_bytes, made, n,
                      mark_nonce, mark_epoch, hash, owed, self.placement_number if owed else 0)

@@ -109,9 +109,16 @@ def test_swapped_leaves_are_a_difference() -> None:
     assert left.root(0) != right.root(0)
 
 
-@given(st.binary(min_size=16, max_size=16), st.binary(max_size=100))
+@given(st.binary(min_size=16, max_size=16), st.binary(max_size=400))
 def test_entry_hash_is_xxh3_of_position_and_object(position: bytes, packed: bytes) -> None:
     assert entry_hash(position, packed) == xxhash.xxh3_64_intdigest(position + packed)
+
+
+def test_entry_hash_is_xxh3_at_every_length() -> None:
+    """Short entries are hashed by our own C, long ones by the package."""
+    position, packed = bytes(range(200, 216)), bytes(at * 131 % 251 for at in range(600))
+    for n in range(len(packed)):
+        assert entry_hash(position, packed[:n]) == xxhash.xxh3_64_intdigest(position + packed[:n])
 
 
 def test_entry_hash_is_the_same_for_ever() -> None:
