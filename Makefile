@@ -11,6 +11,7 @@ PYTHON ?= $(shell .ci/pythons --default)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 KILLS ?= 100
 FUZZ_SECONDS ?= 30
+MINUTES ?= 60
 SEEDS ?= 500
 FIRST ?= 0
 DATA ?= data
@@ -25,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := DYNAMO_FAST_PREBUILT=1 $(PIP) install --no-build-isolation
 SOURCES := setup.py $(wildcard _ext/*.[ch]) $(shell find dynamo_fast -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help dev test check demo bench compare paper crash sim fuzz gate gate-renew smoke clean build \
+.PHONY: help dev test check demo bench compare paper crash reliability sim fuzz gate gate-renew smoke clean build \
 	check-style check-types check-stubs check-warnings check-c check-docs
 
 help:  ## what can be made
@@ -100,6 +101,9 @@ check-docs: .venv/stamp-check
 
 crash: .venv/stamp-test  ## kill -9 under load, KILLS=100 times; every acknowledged write is looked for
 	@$(BIN)/python -m tests.live.crash --kills $(KILLS)
+
+reliability: .venv/stamp-test  ## every promise attacked, for MINUTES=60 altogether; the rows go to build/reliability.json
+	@$(BIN)/python -m tests.reliability --minutes $(MINUTES) $(ARGS)
 
 sim: .venv/stamp-test  ## SEEDS=500 clusters under mischief in virtual time, from seed FIRST=0 on; every promise is looked after
 	@$(BIN)/python -m dynamo_fast.testing.sim --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)

@@ -8,6 +8,7 @@
 
 Every node listens on a loopback address of its own (127.x.y.1, .2, .3 ...), on a port that the operating system chose.
 Outgoing connections come from 127.0.0.1, so nobody's ephemeral port can take a node's port while that node is down.
+A `network` (network.py, namespaces.py) puts them somewhere else, where the links between them can be cut.
 Nothing here waits for time to pass: every wait is for a condition, with a deadline after which the logs are shown.
 """
 
@@ -21,9 +22,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tests.live.raw import answers
+
+if TYPE_CHECKING:
+    from tests.live.network import Network
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
@@ -57,7 +61,9 @@ class Node:
         self.index = index
         self.host = host
         self.port = free_port(host)
-        self.address = f"{host}:{self.port}"
+        self.address = f"{host}:{self.port}"  # by which nodes and clients know it
+        self.listen = self.address
+        self.reach = self.address  # where this process finds it
         self.data_dir = directory / f"node{index}"
         self.log_path = directory / f"node{index}.log"
         self.config_path = directory / f"node{index}.toml"
@@ -72,7 +78,8 @@ class Node:
         self.config_path.write_text(self.config)
         return [
             *self.wrapper, sys.executable, "-m", "dynamo_fast", "serve", "--config", str(self.config_path),
-            "--data-dir", str(self.data_dir), "--listen", self.address, "--host", f"host{self.index}", *self.arguments,
+            "--data-dir", str(self.data_dir), "--listen", self.listen, "--advertise", self.address, "--host", f"host{self.index}",
+            *self.arguments,
         ]
 
     def start(self) -> None:
@@ -135,13 +142,17 @@ class Node:
 class Cluster:
     """Nodes of one birth: each is told all addresses with --bootstrap. Leaving the `with` kills whatever still runs."""
 
-    def __init__(self, directory: Path, nodes: int = 3, arguments: Sequence[str] = (), config: str = "") -> None:
+    def __init__(
+        self, directory: Path, nodes: int = 3, arguments: Sequence[str] = (), config: str = "", network: "Network | None" = None
+    ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         # One process may run several clusters in a row or at once; each call gets a network of its own.
-        network = next(_networks)
-        hosts = [f"127.{network >> 8}.{network & 255}.{index + 1}" for index in range(nodes)]
+        number = next(_networks)
+        hosts = [f"127.{number >> 8}.{number & 255}.{index + 1}" for index in range(nodes)]
         self.nodes = [Node(directory, index, host, arguments, config) for index, host in enumerate(hosts)]
+        if network is not None:
+            network.place(self.nodes)
         bootstrap = ",".join(self.addresses)
         for node in self.nodes:
             node.arguments += ["--bootstrap", bootstrap]
@@ -220,7 +231,7 @@ _networks = _loopback_networks()
 
 def is_ready(node: Node, peers: int = 0) -> bool:
     """Whether the node answers that it serves and sees that many peers; False as long as nobody listens."""
-    return answers(lambda reply: reply.state == "ready" and len(reply.peers_up) >= peers, node.address)
+    return answers(lambda reply: reply.state == "ready" and len(reply.peers_up) >= peers, node.reach)
 
 
 @contextlib.contextmanager
