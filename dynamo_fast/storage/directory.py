@@ -2,7 +2,7 @@
 
     storage.json   format number, number of partitions, and the kernel's boot id at the last start
     storage.lock   locked while a process has the engine open
-    clean          exists from a clean close to the next open
+    clean          where the log ended, from a clean close to the next open
     suspect.json   partitions that may have lost records, until somebody has synced them from elsewhere
     log/ lmdb/     the records
 """
@@ -56,6 +56,7 @@ class StorageDirectory:
             raise StorageError(f"{self.path} was made for {known.get('partitions')} partitions, not {partitions}: they never change")
         boot_id = self.disk.boot_id()
         self._clean = self.disk.exists(self.path / "clean")
+        self.clean_end = self._read_clean_end()
         self.unclean = not self.first_start and not self._clean
         self.same_boot = not self.first_start and boot_id != "" and known.get("boot_id") == boot_id
         self._description = known | {"boot_id": boot_id}
@@ -108,9 +109,16 @@ class StorageDirectory:
             self._write("suspect.json", sorted(wanted))
             self.suspects = wanted
 
-    def mark_clean(self) -> None:
-        """Everything is written and synced."""
-        self.disk.replace(self.path / "clean", b"")
+    def mark_clean(self, log_end: int) -> None:
+        """Everything is written and synced, up to that log position."""
+        self._write("clean", log_end)
+
+    def _read_clean_end(self) -> int:
+        """The log position that the last end, a clean one, has left; 0 when nobody knows."""
+        try:
+            return int(self.disk.read(self.path / "clean"))
+        except (OSError, ValueError):
+            return 0
 
     def _write(self, name: str, content: object) -> None:
         self.disk.replace(self.path / name, json.dumps(content).encode() + b"\n")

@@ -101,7 +101,9 @@ cdef class LmdbEngine(Engine):
         log_start = place.log_start.read()
         replay.run(place.log, log_start, clean or place.same_boot, self.settings.replay_visit_bytes)
         self.suspected.add(place.suspects)
-        self.suspected.add(range(self.forest.partitions) if place.tail_may_be_lost else replay.rot_partitions)
+        # A tail is torn by a power cut, and hardly ever by a kill; after any other end it is rot that happened to hit the last records.
+        lost = place.tail_may_be_lost or replay.torn_bytes or replay.end < place.clean_end
+        self.suspected.add(range(self.forest.partitions) if lost else replay.rot_partitions)
         if replay.rot_records:
             replay.mend_base_hashes(self.hash_in_tables)
         # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
@@ -457,11 +459,12 @@ cdef class LmdbEngine(Engine):
             self.directory.set_suspects(self.suspects)
         except OSError:
             clean = False
+        end = self.log.position()
         self.log.close()
         self.log = None
         if clean:
             try:
-                self.directory.mark_clean()
+                self.directory.mark_clean(end)
             except OSError:
                 pass    # the next start looks harder than it would have to
         self.abandon()

@@ -179,9 +179,19 @@ class Verification:
             whose = "every partition" if partition is None else f"partition {partition}"
             if partition is not None or start is not None:
                 self.damage("records of the log that are damaged or gone", f"log position {position} ({whose})", STARTS)
+        end = self.clean_end()
+        if replay.end < end or (end and replay.torn_bytes):
+            self.damage("an end of the log that is damaged or gone", f"log position {replay.end}", STARTS)
         self.figures |= {"log_records": replay.records + replay.skipped, "log_bytes": replay.log_bytes, "torn_bytes": replay.torn_bytes}
-        self.log_is_whole = not replay.rot_records
+        self.log_is_whole = not replay.rot_records and replay.end >= end
         return buffer
+
+    def clean_end(self) -> int:
+        """Where a clean end has left the log; 0 when there was none."""
+        try:
+            return int((self.path / "clean").read_bytes())
+        except (OSError, ValueError):
+            return 0
 
     def read_records(self, tables: Tables, forest: Forest, buffer: WriteBuffer, partitions: int) -> None:
         """Each record of LMDB; then the leaves: those in LMDB against its records, and those after replay against all there is."""

@@ -217,6 +217,24 @@ def test_what_lmdb_proves_to_have_been_synced_is_no_torn_tail(tmp_path: Path, wa
         engine.close()
 
 
+@pytest.mark.parametrize("damage", [b"", bytes(500), b"?" * 500])
+def test_the_last_records_lost_after_a_clean_end(tmp_path: Path, damage: bytes) -> None:
+    """As if torn off, had the end not been clean."""
+    engine = open_on(tmp_path, Boot("first"))
+    for number in range(10):
+        engine.put(store_key(number), record(number, 0, 300))
+    engine.close()
+    path = next(path for path in (tmp_path / "log").glob("*.log") if record(9, 0, 300) in path.read_bytes())
+    content = path.read_bytes()
+    place = content.index(store_key(9) + bytes(0), content.index(record(8, 0, 300))) - 40
+    path.write_bytes(content[:place] + damage)
+    engine = open_on(tmp_path, Boot("first"))
+    assert engine.get(store_key(8)) == record(8, 0, 300)
+    assert engine.get(store_key(9)) is None
+    assert engine.suspects == ALL
+    engine.close()
+
+
 def test_an_engine_without_a_disk_has_lost_everything() -> None:
     inner = MemoryEngine(partitions=PARTITIONS)
     engine = FaultyEngine(inner)
