@@ -121,7 +121,7 @@ class Node:
             hint_age_max_s=config.limits.hint_age_max_s,
             copies=min(config.requests.w, config.cluster.replicas),
         )
-        self.scrub = Scrub(env, engine, config.cluster.partitions, config.storage.scrub_period_s)
+        self.scrub = Scrub(env, engine, self.cluster, config.cluster.partitions, config.storage.scrub_period_s)
         self.forgetting = Forgetting(
             env=env,
             cluster=self.cluster,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dynamo_fast.env import Env
 
 if TYPE_CHECKING:
+    from dynamo_fast.node.cluster import Cluster
     from dynamo_fast.node.interfaces import Engine
 
 log = logging.getLogger("dynamo_fast.node")
@@ -25,8 +26,8 @@ PAUSE_S = 0.02  # between slices at least: a scrub takes a twentieth of the loop
 class Scrub:
     """Looks at `partitions` times 256 leaves within `period_s`, or as soon after as its share of the loop allows."""
 
-    def __init__(self, env: Env, engine: Engine, partitions: int, period_s: float) -> None:
-        self._env, self._engine = env, engine
+    def __init__(self, env: Env, engine: Engine, cluster: Cluster, partitions: int, period_s: float) -> None:
+        self._env, self._engine, self._cluster = env, engine, cluster
         self._partitions = partitions
         self._leaf_s = period_s / (partitions * LEAVES)
         self.rounds = 0
@@ -55,7 +56,8 @@ class Scrub:
 
     def look_at(self, partition: int, leaf: int) -> None:
         """One leaf; damage is counted and told."""
-        found = self._engine.recompute(partition, leaf)
+        view = self._cluster.history.view
+        found = self._engine.recompute(partition, leaf, view.mac_key if view is not None else None)
         self.leaves += 1
         self.records += found.records
         self.unreadable += found.unreadable

@@ -156,9 +156,9 @@ cdef class Checkpointer:
         with self.tables.environment.begin(write=True) as transaction:
             with transaction.cursor(self.tables.records) as cursor:
                 found = cursor.set_range(start)
-                while found and cursor.key() < end:
+                while found and start <= cursor.key() < end:
                     record = cursor.value()
-                    if record_check(<const uint8_t *><const char *>record, len(record), &view) == 0:
+                    if transaction.get(cursor.key(), db=self.tables.records) == record and record_check(<const uint8_t *><const char *>record, len(record), &view) == 0:
                         total += view.hash
                     found = cursor.next()
             row = bytearray(transaction.get(row_key, bytes(8 * LEAVES), db=self.tables.leaves))

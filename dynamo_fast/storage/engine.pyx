@@ -157,10 +157,11 @@ cdef class Engine:
         """The first `limit` pairs of store key and record with start <= store key < end, in order."""
         raise NotImplementedError
 
-    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+    def recompute(self, partition: int, leaf: int, mac_key: bytes | None = None) -> LeafFindings:
         """Sums up a leaf of the Merkle tree anew from the records there are, checks those, and corrects what was wrong.
 
-        What cannot have come about without damage makes the partition suspect. Waits for the disk as long as a read of the
+        `mac_key` is the cluster's secret: with it records are known to stand under their own store key, without it only at their
+        position. What cannot have come about without damage makes the partition suspect. Waits for the disk as long as a read of the
         leaf's records does.
         """
         raise NotImplementedError

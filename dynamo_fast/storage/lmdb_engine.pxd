@@ -38,6 +38,7 @@ cdef class LmdbEngine(Engine):
     cdef readonly uint64_t rot_found
     cdef readonly set repairs           # (partition, leaf) of leaves in LMDB that are to be summed up anew
     cdef readonly uint64_t leaves_corrected
+    cdef bint rows_damaged              # of the tables that are not records: the trees are made right by the scrub
     cdef uint64_t buffer_soft, buffer_hard, log_soft, log_hard      # bytes
 
     cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1

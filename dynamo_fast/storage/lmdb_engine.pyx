@@ -102,7 +102,7 @@ cdef class LmdbEngine(Engine):
         replay.run(place.log, log_start, clean or place.same_boot, self.settings.replay_visit_bytes)
         self.suspected.add(place.suspects)
         # A tail is torn by a power cut, and hardly ever by a kill; after any other end it is rot that happened to hit the last records.
-        lost = place.tail_may_be_lost or replay.torn_bytes or replay.end < place.clean_end
+        lost = place.tail_may_be_lost or replay.torn_bytes or replay.end < place.clean_end or self.rows_damaged
         self.suspected.add(range(self.forest.partitions) if lost else replay.rot_partitions)
         if replay.rot_records:
             replay.mend_base_hashes(self.hash_in_tables)
@@ -128,11 +128,18 @@ cdef class LmdbEngine(Engine):
     def load_tables(self) -> list:
         """LMDB's leaves into the forest; the log positions up to which its 256 granules are moved."""
         with self.transaction.cursor(self.tables.leaves) as cursor:
-            for partition, leaves in cursor:
-                self.forest.load(int.from_bytes(partition, "big"), bytes(leaves))
+            for key, leaves in cursor:
+                partition = int.from_bytes(key, "big")
+                if len(leaves) == 8 * LEAVES and partition < self.forest.partitions:
+                    self.forest.load(partition, bytes(leaves))
+                else:
+                    self.rows_damaged = True
         moved = []
         for range_index in range(RANGES):
             row = self.transaction.get(bytes([range_index]), db=self.tables.moved)
+            if row is not None and len(row) != MOVED_ROW.size:
+                self.rows_damaged = True
+                row = None
             moved += [0] * 16 if row is None else MOVED_ROW.unpack(row)
         return moved
 
@@ -425,8 +432,8 @@ cdef class LmdbEngine(Engine):
             self.postpone(error)    # of a full disk: the next start finds what this one found, and reads go on meanwhile
         self.directory.begin()
 
-    def recompute(self, partition: int, leaf: int) -> LeafFindings:
-        findings = recompute(self, self.transaction, self.tables.leaves, partition, leaf)
+    def recompute(self, partition: int, leaf: int, mac_key: bytes | None = None) -> LeafFindings:
+        findings = recompute(self, self.transaction, self.tables.leaves, partition, leaf, mac_key)
         self.leaves_corrected += findings.corrected or findings.repair
         return findings
 

@@ -85,9 +85,9 @@ cdef class MemoryEngine(Engine):
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         return self.buffer.scan(start, end, limit)
 
-    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+    def recompute(self, partition: int, leaf: int, mac_key: bytes | None = None) -> LeafFindings:
         start, end = scrubbing.leaf_range(partition, leaf, self.forest.partitions, self.forest.leaf_count)
-        sums = scrubbing.sum_up(self.buffer.scan(start, end, scrubbing.ALL), iter(()))
+        sums = scrubbing.sum_up(self.buffer.scan(start, end, scrubbing.ALL), iter(()), None)
         corrected = scrubbing.correct(self.forest, partition, leaf, start, sums.visible)
         if corrected:
             self.suspect(partition)

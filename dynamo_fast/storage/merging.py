@@ -26,10 +26,13 @@ def merge_scans(
     merged = {store_key: record for store_key, record in newer if record is not None}
     removed = {store_key for store_key, record in newer if record is None}
     taken = 0
+    last = start
     with transaction.cursor() as cursor:
         found = cursor.set_range(start)
         while found and taken < limit and (store_key := bytes(cursor.key())) < end:
-            if store_key in merged:
+            if store_key < last:
+                rot(start)  # a page of another place
+            elif store_key in merged:
                 taken += 1
             elif store_key in removed:
                 pass  # the checkpoint has not deleted it yet
@@ -38,5 +41,6 @@ def merge_scans(
                 taken += 1
             else:
                 rot(store_key)
+            last = max(last, store_key)
             found = cursor.next()
     return sorted(merged.items())[:limit]

@@ -28,7 +28,7 @@ from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.merkle import Forest, entry_hash
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.storage.report import LeafFindings
-from dynamo_fast.storage.schema import decode_record
+from dynamo_fast.storage.schema import decode_record, encode_store_key
 
 if TYPE_CHECKING:
     from dynamo_fast.storage.lmdb_engine import LmdbEngine
@@ -58,8 +58,8 @@ def leaf_range(partition: int, leaf: int, partitions: int, leaves: int) -> tuple
     return start.to_bytes(24, "big"), LAST if end >> STORE_KEY_BITS else end.to_bytes(24, "big")
 
 
-def sum_up(newer: list[tuple[bytes, bytes | None]], stored: Iterator[tuple[bytes, bytes]]) -> Sums:
-    """`newer` is the buffer's scan of the leaf, removed keys included, `stored` what LMDB has there."""
+def sum_up(newer: list[tuple[bytes, bytes | None]], stored: Iterator[tuple[bytes, bytes | None]], mac_key: bytes | None) -> Sums:
+    """`newer` is the buffer's scan of the leaf, removed keys included, `stored` what LMDB has there, None for what cannot be read."""
     hashes = {store_key: decode_record(record).hash if record is not None else 0 for store_key, record in newer}
     records = sum(record is not None for _, record in newer)
     unreadable: list[bytes] = []
@@ -67,7 +67,7 @@ def sum_up(newer: list[tuple[bytes, bytes | None]], stored: Iterator[tuple[bytes
     wrong_hash = in_tables = 0
     for store_key, record in stored:
         try:
-            parts = decode_record(record)
+            parts = decode_record(record or b"")
         except ValueError:
             unreadable.append(store_key)
             continue
@@ -76,9 +76,10 @@ def sum_up(newer: list[tuple[bytes, bytes | None]], stored: Iterator[tuple[bytes
             continue
         hashes[store_key] = parts.hash
         records += 1
-        if key_position(parts.key, parts.bucket) != store_key[:16]:
+        position = key_position(parts.key, parts.bucket)
+        if not store_key.startswith(encode_store_key(mac_key, position, parts.key, parts.bucket) if mac_key else position):
             misplaced.append((store_key, parts.hash))
-        elif entry_hash(store_key[:16], parts.packed) != parts.hash:
+        elif entry_hash(position, parts.packed) != parts.hash:
             wrong_hash += 1
     return Sums(sum(hashes.values()) % MODULUS, records, in_tables % MODULUS, unreadable, misplaced, wrong_hash)
 
@@ -96,13 +97,13 @@ def correct(forest: Forest, partition: int, leaf: int, start: bytes, true_sum: i
 
 
 def recompute(
-    engine: LmdbEngine, transaction: lmdb.Transaction[memoryview], leaves: lmdb._Database, partition: int, leaf: int
+    engine: LmdbEngine, transaction: lmdb.Transaction[memoryview], leaves: lmdb._Database, partition: int, leaf: int, mac_key: bytes | None
 ) -> LeafFindings:
     """Of the engine with a disk; `transaction` is the one that finds read in, `leaves` LMDB's table of that name."""
     start, end = leaf_range(partition, leaf, engine.forest.partitions, engine.forest.leaf_count)
     try:
         with transaction.cursor() as cursor:
-            sums = sum_up(engine.buffer.scan(start, end, ALL, True), between(cursor, start, end))
+            sums = sum_up(engine.buffer.scan(start, end, ALL, True), between(transaction, cursor, start, end), mac_key)
         row = transaction.get(partition.to_bytes(4, "big"), db=leaves)
     except lmdb.Error:
         # Nobody knows what is on a page that cannot be read; the leaf stays, and whoever syncs the partition stores anew.
@@ -124,8 +125,15 @@ def recompute(
     return LeafFindings(sums.visible_records, len(sums.unreadable), len(sums.misplaced), sums.wrong_hash, corrected, repair)
 
 
-def between(cursor: lmdb.Cursor[memoryview], start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+def between(
+    transaction: lmdb.Transaction[memoryview], cursor: lmdb.Cursor[memoryview], start: bytes, end: bytes
+) -> Iterator[tuple[bytes, bytes | None]]:
+    """What a walk meets, None where a search does not find the same: a damaged page leads reads astray."""
+    last = start
     found = cursor.set_range(start)
-    while found and (store_key := bytes(cursor.key())) < end:
-        yield store_key, bytes(cursor.value())
+    while found and last <= (store_key := bytes(cursor.key())) < end:
+        last = store_key
+        record = bytes(cursor.value())
+        searched = transaction.get(store_key)
+        yield store_key, record if searched is not None and searched == record else None
         found = cursor.next()

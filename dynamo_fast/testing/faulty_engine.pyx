@@ -183,8 +183,8 @@ cdef class FaultyEngine(Engine):
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
         return self.inner.scan(start, end, limit)
 
-    def recompute(self, partition: int, leaf: int) -> LeafFindings:
-        return self.inner.recompute(partition, leaf)
+    def recompute(self, partition: int, leaf: int, mac_key: bytes | None = None) -> LeafFindings:
+        return self.inner.recompute(partition, leaf, mac_key)
 
     def statistics(self) -> dict:
         return {**self.inner.statistics(), "read_only": self.refusal}

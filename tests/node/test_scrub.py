@@ -1,6 +1,9 @@
 """The scrub looks at every leaf within its period, leaves the loop to others meanwhile, and tells what it finds."""
 
+from __future__ import annotations
+
 import logging
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -8,13 +11,14 @@ import trio
 import trio.testing
 
 from dynamo_fast.env import Env
+from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.interfaces import Engine
 from dynamo_fast.node.scrub import LEAVES, PAUSE_S, SLICE_S, Scrub
 from dynamo_fast.storage.report import LeafFindings
 
 
 class World:
-    """Env and engine in one: virtual time, which a look at a leaf may take some of, and what was looked at when."""
+    """Env, engine and cluster in one: virtual time, which a look at a leaf may take some of, and what was looked at when."""
 
     def __init__(self, draw: float = 0.0, leaf_s: float = 0.0) -> None:
         self.draw, self.leaf_s = draw, leaf_s
@@ -31,14 +35,23 @@ class World:
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
 
-    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+    @property
+    def history(self) -> World:
+        return self
+
+    @property
+    def view(self) -> SimpleNamespace:
+        return SimpleNamespace(mac_key=b"secret")
+
+    def recompute(self, partition: int, leaf: int, mac_key: bytes) -> LeafFindings:
+        assert mac_key == b"secret"
         self.looks.append((self.now(), partition, leaf))
         self.spent_s += self.leaf_s
         return self.findings.get((partition, leaf), LeafFindings(records=2))
 
 
 def run(world: World, partitions: int, period_s: float, for_s: float) -> Scrub:
-    scrub = Scrub(cast(Env, world), cast(Engine, world), partitions, period_s)
+    scrub = Scrub(cast(Env, world), cast(Engine, world), cast(Cluster, world), partitions, period_s)
 
     async def main() -> None:
         with trio.move_on_after(for_s):

@@ -242,7 +242,7 @@ class EmptyEngine:
     def holds(self, partition: int) -> bool:
         return False
 
-    def recompute(self, partition: int, leaf: int) -> LeafFindings:
+    def recompute(self, partition: int, leaf: int, mac_key: bytes | None = None) -> LeafFindings:
         return LeafFindings()
 
     def sync_fileno(self) -> int | None:

@@ -180,6 +180,10 @@ class Recorder(Watched):
 def write_sectors(content: bytearray, change: Change, chance: float, rng: random.Random) -> None:
     """Each sector of a write, with that chance."""
     end = change.offset + len(change.data)
+    if chance == 1.0:
+        content.extend(bytes(max(0, end - len(content))))
+        content[change.offset : end] = change.data
+        return
     for first in range(change.offset // SECTOR * SECTOR, end, SECTOR):
         low, high = max(first, change.offset), min(first + SECTOR, end)
         if rng.random() < chance:

@@ -19,7 +19,7 @@ from dynamo_fast.storage.schema import encode_record
 from dynamo_fast.storage.scrubbing import leaf_range
 from dynamo_fast.storage.tables import Tables, open_tables
 from tests.storage.engines import ENGINES, open_lmdb, open_moving, settle, tick, turn, wait_for_something
-from tests.storage.records import HIGHEST, LOWEST, forest_of, record, roots, store_key
+from tests.storage.records import HIGHEST, LOWEST, MAC_KEY, forest_of, record, roots, store_key
 from tests.storage.test_removal import check_tables
 
 PARTITIONS = 64
@@ -180,6 +180,44 @@ def test_swapped_records_are_found_and_removed(tmp_path: Path) -> None:
     assert scrub(engine, range(300)) == {}
     engine.close()
     check_tables(tmp_path, model)
+
+
+def test_a_record_beside_its_store_key_is_found_by_who_knows_the_secret(tmp_path: Path) -> None:
+    """A flipped bit in the keyed half of a store key: position, hash and leaf are as they were, and the key is not found."""
+    model = filled(tmp_path)
+    key = store_key(20)
+    beside = key[:-1] + bytes([key[-1] ^ 1])
+
+    def move(transaction: lmdb.Transaction[bytes], tables: Tables) -> None:
+        transaction.delete(key)
+        transaction.put(beside, model[key])
+
+    tampered(tmp_path, move)
+    engine = open_moving(tmp_path, PARTITIONS)
+    leaf = place(engine, 20)
+    assert engine.recompute(*leaf) == LeafFindings(records=1)
+    assert engine.recompute(*leaf, MAC_KEY) == LeafFindings(records=1, misplaced=1)
+    assert engine.suspects == {leaf[0]}
+    assert engine.get(beside) is None
+    assert roots(engine.forest) == roots(forest_of({name: stored for name, stored in model.items() if name != key}, PARTITIONS))
+    engine.close()
+
+
+def test_damaged_rows_of_the_other_tables_do_not_keep_a_store_shut(tmp_path: Path) -> None:
+    model = filled(tmp_path)
+
+    def harm(transaction: lmdb.Transaction[bytes], tables: Tables) -> None:
+        transaction.put(b"\xff" * 20, bytes(2048), db=tables.leaves)
+        transaction.put((3).to_bytes(4, "big"), b"short", db=tables.leaves)
+        transaction.put(b"\1", b"short", db=tables.moved)
+
+    tampered(tmp_path, harm)
+    engine = open_moving(tmp_path, PARTITIONS)
+    assert engine.suspects == frozenset(range(PARTITIONS))
+    assert engine.scan(LOWEST, HIGHEST, 1000) == sorted(model.items())
+    scrub(engine, range(300))
+    assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
+    engine.close()
 
 
 def test_a_hash_that_is_not_its_objects_is_told(tmp_path: Path) -> None:
