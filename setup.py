@@ -53,6 +53,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "node.put": [],
     "node.get": [],
     "node.coordinator": [],
+    "node.copies": [],
     "node.data_plane": [],
     "testing.dots": [],
     "testing.faulty_engine": [],

@@ -1,0 +1,237 @@
+"""This node's copies, and what other nodes and this node's own tasks do with them.
+
+The replica's side of coordination: REPLICATE merges and acknowledges, READ shows what is here. Both carry the name of the placement that
+the sender works by; another one than ours is refused, because we may not be a home in it. What no home can take now comes as a hint,
+and is kept apart from what is ours by its `owed` (replica.pyx).
+
+Tasks (delivery, handoff, forgetting) come between passes: each call here is a pass of its own, with one log write for all it has done.
+
+What asks for durability waits in `sync_queue`, in the order of log positions, until the group commit has passed it.
+"""
+
+cimport cython
+from collections import deque
+
+import trio
+
+from dynamo_fast.storage.engine import StorageError
+from dynamo_fast.wire.errors import ProtocolError
+
+from dynamo_fast.core.bytes cimport load_u64
+from dynamo_fast.node.answers cimport answer_bytes
+from dynamo_fast.node.replica cimport DAMAGED, ObjectView
+from dynamo_fast.storage.engine cimport FIND_RECORD
+from dynamo_fast.storage.schema cimport BUCKET_BYTES_MAX, KEY_BYTES_MAX, STORE_KEY_BYTES, RecordView
+from dynamo_fast.wire.data_messages cimport *
+from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME, FRAME_UNSURE
+
+cdef enum:
+    VERSION_BYTES = 32     # a store key and a hash
+    SYNCS_PER_REQUEST = 4  # acknowledgements that wait for the disk at once, for every request that one node may have under way
+
+
+@cython.final
+@cython.freelist(1024)
+cdef class SyncWaiter:
+    """One acknowledgement that waits for the disk."""
+
+
+cdef SyncWaiter waiter(Connection peer, uint64_t request_id):
+    cdef SyncWaiter made = SyncWaiter.__new__(SyncWaiter)
+    made.peer = peer
+    made.request_id = request_id
+    return made
+
+
+cdef class Copies(PassHandler):
+    """What a DataPlane has of copies; made by it."""
+
+    cdef int set_up(self, Engine engine, bytes node_id, uint64_t nonce, random_bytes, limits, requests, storage_failed) except -1:
+        self.engine = engine
+        self.replica = Replica(engine, node_id, nonce, bytes(16), random_bytes)
+        self.lookahead = Lookahead(self.replica)
+        self.storage_failed = storage_failed
+        self.pass_waiters = []
+        self.sync_queue = deque()
+        self.sync_queue_max = SYNCS_PER_REQUEST * requests.requests_in_flight_max
+        self.hint_bytes_max = limits.hint_bytes_max
+        return 0
+
+    # Other nodes ------------------------------------------------------------------------------------------------------------------
+
+    cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1:
+        return answer_bytes(peer, header.type + 1, 0, status, header.request_id, NULL, 0)
+
+    cdef int replicate(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
+        """REPLICATE: merge, then acknowledge, after the disk if asked to."""
+        cdef ReplicateMessage message
+        cdef Address address
+        cdef ObjectView kept
+        cdef int status, owed
+        if parse_replicate(body, header.body_bytes, &message) != 0:
+            raise ProtocolError("a REPLICATE that cannot be read")
+        self.replicates += 1
+        if self.view is None or message.placement != self.view.placement:
+            status = STATUS_STALE_PLACEMENT
+        else:
+            self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+            owed = self.keep_apart(&address, &message)
+            status = -owed if owed < 0 else self.replica.merge(&address, message.object, message.object_bytes, <uint16_t>owed, &kept)
+        if message.flags & REPLICATE_NO_REPLY:
+            return 0
+        if status == STATUS_OK and message.flags & REPLICATE_ACK_DURABLE:
+            if len(self.sync_queue) + len(self.pass_waiters) >= self.sync_queue_max:
+                return self.reply(peer, header, STATUS_OVERLOAD)
+            self.pass_waiters.append(waiter(peer, header.request_id))
+            return 0
+        return self.reply(peer, header, status)
+
+    cdef int keep_apart(self, const Address *address, const ReplicateMessage *message) except -2:
+        """For which homes the object is to be kept as a hint: 0 when this node is a home itself; a status below 0: it must not be kept.
+
+        A hint that was taken is never dropped, so one for which there is no room is refused, and not acknowledged (!).
+        """
+        cdef int slot = message.flags >> REPLICATE_SLOT_SHIFT
+        if self.view.slot_of(self.view.ring.partition_of(address.position), self.view.own_index) >= 0:
+            return 0
+        if not message.flags & REPLICATE_HINT:
+            return -STATUS_STALE_PLACEMENT
+        if slot >= <int>self.view.ring.replicas:
+            return -STATUS_BAD_REQUEST
+        if self.replica.hint_bytes + <int64_t>message.object_bytes > self.hint_bytes_max:
+            self.hints_refused += 1
+            return -STATUS_OVERLOAD
+        self.hints_taken += 1
+        return 1 << slot
+
+    cdef int read(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
+        """READ: our copy, or SAME when it has the hash that the question names."""
+        cdef ReadMessage message
+        cdef Address address
+        cdef ObjectView own
+        cdef int status
+        cdef uint8_t flags
+        if parse_read(body, header.body_bytes, &message) != 0:
+            raise ProtocolError("a READ that cannot be read")
+        self.reads += 1
+        if self.view is None or message.placement != self.view.placement:
+            return self.reply(peer, header, STATUS_STALE_PLACEMENT)
+        self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
+        flags = FRAME_UNSURE if self.engine.is_suspect(self.view.ring.partition_of(address.position)) else 0
+        status = self.replica.find(&address, &own)
+        if status == DAMAGED:
+            # An answer of "nothing" would count towards R; a damaged copy proves nothing.
+            return self.reply(peer, header, STATUS_READ_ONLY)
+        if status != STATUS_OK:
+            return answer_bytes(peer, MESSAGE_READ_REPLY, flags, status, header.request_id, NULL, 0)
+        if own.hash == message.known_hash:
+            return answer_bytes(peer, MESSAGE_READ_REPLY, flags | FRAME_SAME, STATUS_OK, header.request_id, NULL, 0)
+        if peer.outgoing.size() + own.n + FRAME_HEADER_BYTES > peer.outgoing.limit:
+            return self.reply(peer, header, STATUS_OVERLOAD)
+        return answer_bytes(peer, MESSAGE_READ_REPLY, flags, STATUS_OK, header.request_id, own.data, own.n)
+
+    # Tasks ------------------------------------------------------------------------------------------------------------------------
+
+    def merge_entries(self, list entries not None):
+        """Merges (bucket, key, packed object) triples into this node's copies, in a pass of its own: one log write for all.
+
+        A list of (status, hash) in their order: OK and the hash of what this node holds now; STALE_PLACEMENT for a partition of
+        which it is no home; BAD_REQUEST for what is no object or no key; or why the two cannot be merged. Merged objects are
+        visible, in the log, and not yet on disk: see `wait_durable`. Raises StorageError when the log cannot be written: then
+        this node vouches for none of them.
+        """
+        cdef Address address
+        cdef ObjectView kept
+        cdef bytes bucket, key, packed
+        cdef int status = STATUS_OK
+        cdef list results = []
+        for bucket, key, packed in entries:
+            kept.hash = 0
+            if not 1 <= len(key) <= KEY_BYTES_MAX or len(bucket) > BUCKET_BYTES_MAX:
+                results.append((STATUS_BAD_REQUEST, 0))
+                continue
+            self.replica.locate(<const uint8_t *><const char *>bucket, len(bucket), <const uint8_t *><const char *>key, len(key), &address)
+            if self.view is None or self.view.slot_of(self.engine.forest.partition_of(address.position), self.view.own_index) < 0:
+                status = STATUS_STALE_PLACEMENT
+            else:
+                status = self.replica.merge(&address, <const uint8_t *><const char *>packed, len(packed), 0, &kept)
+                if status == STATUS_READ_ONLY:
+                    break
+            results.append((status, kept.hash if status == STATUS_OK else 0))
+        self.end_task()
+        if status == STATUS_READ_ONLY:
+            raise StorageError(self.engine.read_only or "the engine takes no more records")
+        return results
+
+    @property
+    def hints_kept(self):
+        """How often something has been stored for another node: unchanged means that there is no new hint."""
+        return self.replica.hints_kept
+
+    def settle_hints(self, list confirmed not None):
+        """Takes note of (store key, hash, slots): the homes in those slots (a bit each) hold that version on disk. How many records are not
+        needed any more and gone; whatever has changed since stays. Raises StorageError when the log cannot be written."""
+        cdef bytes store_key
+        cdef uint64_t hash
+        cdef Py_ssize_t removed = 0
+        for store_key, hash, slots in confirmed:
+            if len(store_key) != 24:
+                raise ValueError(f"a store key has 24 bytes, not {len(store_key)}")
+            removed += self.replica.settle_owed(<const uint8_t *><const char *>store_key, hash, slots)
+        self.end_task()
+        return removed
+
+    def holds_versions(self, bytes versions not None):
+        """Of (store key, hash) pairs of 32 bytes, the hash little-endian: a byte for each, 1 when the record here has that hash, else 0."""
+        cdef const uint8_t *at = <const uint8_t *><const char *>versions
+        cdef RecordView view
+        cdef Py_ssize_t i, count = len(versions) // VERSION_BYTES
+        cdef bytearray held = bytearray(count)
+        for i in range(count):
+            held[i] = (self.engine.find(at + VERSION_BYTES * i, &view) == FIND_RECORD
+                       and view.hash == load_u64(at + VERSION_BYTES * i + STORE_KEY_BYTES))
+        return bytes(held)
+
+    def forget(self, bytes versions not None, uint64_t before_ms, uint32_t entries_max):
+        """Drops those versions (pairs as in `holds_versions`) that are still held: a record of nothing but deletes goes, of others the
+        clock is settled. (records removed, records settled); StorageError when the log cannot be written.
+
+        Only what forgetting.py has made sure of may be dropped.
+        """
+        cdef const uint8_t *at = <const uint8_t *><const char *>versions
+        cdef Py_ssize_t i, done, reaped = 0, settled = 0
+        for i in range(len(versions) // VERSION_BYTES):
+            done = self.replica.forget(at + VERSION_BYTES * i, load_u64(at + VERSION_BYTES * i + STORE_KEY_BYTES), before_ms, entries_max)
+            reaped += done == 1
+            settled += done == 2
+        self.end_task()
+        return reaped, settled
+
+    cdef int end_task(self) except -1:
+        """The log write of what a task has stored. StorageError when it fails."""
+        try:
+            return self.engine.end_pass()
+        except StorageError as error:
+            self.storage_failed(error)
+            raise
+
+    async def wait_durable(self, uint64_t position):
+        """Returns when the log is on disk up to `position`, a value that the engine's `position` has had.
+
+        Raises StorageError when the disk will not get there, or too many wait for it already.
+        """
+        cdef SyncWaiter waiting
+        await trio.lowlevel.checkpoint()
+        self.engine.request_sync()
+        if self.engine.durable_position() >= position:
+            return
+        if self.engine.failed_fsync or len(self.sync_queue) >= self.sync_queue_max:
+            raise StorageError(self.engine.read_only or "too many wait for the disk already; try again later")
+        waiting = SyncWaiter.__new__(SyncWaiter)
+        waiting.event = trio.Event()
+        # The queue is in the order of positions.
+        waiting.position = max(position, (<SyncWaiter>self.sync_queue[len(self.sync_queue) - 1]).position) if self.sync_queue else position
+        self.sync_queue.append(waiting)
+        await waiting.event.wait()
+        if waiting.failed:
+            raise StorageError(self.engine.read_only or "the log could not be synced")
