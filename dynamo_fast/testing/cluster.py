@@ -145,9 +145,14 @@ class Cluster:
 
     def homes(self, key: bytes, bucket: bytes = b"") -> list[Machine]:
         """The home replicas of a key, in order."""
+        return self.homes_of_partitions()[self.placement().ring().partition(key, bucket)]
+
+    def homes_of_partitions(self) -> list[list[Machine]]:
+        """The same for every partition."""
         placement = self.placement()
         by_id = {one.node_id: one for one in self.machines.values()}
-        return [by_id[placement.node_ids[index]] for index in placement.ring().preference_list(key, bucket)]
+        ring = placement.ring()
+        return [[by_id[placement.node_ids[index]] for index in ring.homes_of(partition)] for partition in range(self.partitions)]
 
     def placement(self) -> Placement:
         """The placement in force, as the first node that knows one knows it."""

@@ -79,4 +79,5 @@ def draw(seed: int) -> Mix:
         fault_lasts_s=chance.choice([0.2, 1.0, 4.0]),
         kinds=kinds,
         habits=habits,
+        settings={"anti_entropy.round_s": chance.choice([1, 3, 10])},
     )

@@ -15,6 +15,8 @@ import pytest
 from dynamo_fast.testing import sim
 from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.faults import KINDS
+from dynamo_fast.testing.guard import Guard
+from dynamo_fast.testing.machine import Machine
 from dynamo_fast.testing.simulation import Verdict, simulate
 from dynamo_fast.testing.swarm import draw
 
@@ -50,6 +52,35 @@ def test_the_seeds_reach_what_is_rare() -> None:
     wanted |= {"stale reads", "siblings shown", "siblings resolved", "writes applied by two coordinators", "read_repairs", "hints_taken",
                "damaged_records", "retries", "write answered DeadlineExceeded", "write answered NotEnoughReplicas", "forwards"}  # fmt: skip
     assert {name for name in wanted if not reached[name]} == set()
+
+
+def test_without_its_guard_the_rig_finds_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes of one copy, and disks that nobody rations: what is lost must be found, or nothing else that is found would mean much."""
+    monkeypatch.setattr(Guard, "may_destroy", lambda guard, machine: True)
+    found = []
+    for seed in range(5):
+        mix = dataclasses.replace(draw(seed), kinds=("wiped_disk",), fault_every_s=0.2, round_s=1.0)
+        habits = dataclasses.replace(mix.habits, writes=((1, 1),), blind=0.2, keys=8, last_write_wins=False)
+        found += simulate(dataclasses.replace(mix, habits=habits)).violations
+    assert "no lost write" in {one.promise for one in found}
+
+
+def test_acknowledging_before_the_disk_has_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose disk says "synced" and is not: cuts of power then take what was acknowledged with DW."""
+    cut_power = Machine.cut_power
+
+    def lying(machine: Machine, *, at_worst: bool = False) -> None:
+        half = dict(sorted(machine.engine.surviving(machine.engine.durable).items())[::2])
+        cut_power(machine, at_worst=at_worst)
+        machine.engine.replace_disk(half)
+
+    monkeypatch.setattr(Machine, "cut_power", lying)
+    found = []
+    for seed in range(5):
+        mix = dataclasses.replace(draw(seed), kinds=("power_cut",), fault_every_s=0.1, fault_lasts_s=0.2, round_s=1.0)
+        habits = dataclasses.replace(mix.habits, writes=((2, 2),), keys=8, last_write_wins=False)
+        found += simulate(dataclasses.replace(mix, habits=habits)).violations
+    assert "no lost write" in {one.promise for one in found}
 
 
 def test_the_same_seed_is_the_same_run() -> None:
