@@ -132,7 +132,10 @@ class Connection:
         self._room.unpark_all()
 
     def expire(self, now_s: float) -> None:
-        """Answers the requests whose deadline has passed; closes a connection that said nothing since such a request was sent."""
+        """Answers the requests whose deadline has passed; closes a connection that said nothing since such a request was sent.
+
+        Whatever else is in flight there is told the same: a lost connection would send puts back to a node that has fallen silent.
+        """
         silent = False
         for request_id, (answers, index, sent_s, patience_s, deadline_s) in list(self.in_flight.items()):
             if deadline_s <= now_s or (patience_s <= now_s and self._received_s <= sent_s):
@@ -141,6 +144,9 @@ class Connection:
                 answers.give(index, DeadlineExceeded(f"{self._name} gave no answer within {now_s - sent_s:.3f} s"))
                 silent = silent or self._received_s <= sent_s
         if silent:
+            in_flight, self.in_flight = self.in_flight, {}
+            for answers, index, *_ in in_flight.values():
+                answers.give(index, DeadlineExceeded(f"{self._name} answers nothing"))
             self.close("it answers nothing")
         self._let_in()
 

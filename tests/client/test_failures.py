@@ -126,6 +126,23 @@ async def test_a_silent_home_costs_a_part_of_the_deadline_and_then_is_avoided() 
 
 
 @in_virtual_time
+async def test_puts_under_way_at_a_node_that_fell_silent_are_taken_elsewhere() -> None:
+    """Also those that were sent a little later than the one by which its silence was noticed: it is the node that is gone, not its
+    connection alone, and each that waited for another one would take from the time of all others in its batch."""
+    async with fake_cluster() as (cluster, db):
+        await db.put("k", b"v")
+        first = next(node for node in cluster.nodes if node.received)
+        first.silent = True
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(db.get, "k")
+            await trio.sleep(0.3)
+            items = {f"k{i}": b"v" for i in range(200)}
+            await db.put_many(items, overwrite=True)
+        assert len(set(put_ids(cluster))) == 201
+
+
+@in_virtual_time
 async def test_when_every_node_is_silent_the_answer_is_unknown_in_time_and_memory_is_given_back() -> None:
     async with fake_cluster() as (cluster, db):
         for node in cluster.nodes:
