@@ -39,7 +39,6 @@ async def replay(directory: Path, outage_s: float, rate_per_s: float) -> Measure
                 away.start()
                 drained_s = await wait_drained(db, timeout_s=10 * outage_s)
                 ended = time.monotonic()
-        assert not load.failures, load.failures
     outage = began - killed
     evidence = {
         "outage, s": round(outage, 1),
@@ -47,6 +46,7 @@ async def replay(directory: Path, outage_s: float, rate_per_s: float) -> Measure
         "drained after, s": round(drained_s, 2),
         "requests/s in the outage": round(load.rate_between(killed, began)),
         "requests/s in the replay": round(load.rate_between(began, ended)),
+        "failed without a retry": load.failures,
         "p99 of all puts, ms": round(load.puts["p99"] / 1e6, 2) if load.puts else None,
     }
     how = f"at {rate_per_s:g} puts/s" if rate_per_s else "at full load"

@@ -88,17 +88,15 @@ class _Enough(Exception):
 
 
 class Foreground:
-    """`with Foreground(servers, keys) as load:` puts as fast as these servers answer, from a thread of its own, through them alone.
-
-    Afterwards `answered` requests were answered; `failures` says what was wrong with some, in sentences.
+    """`with Foreground(servers, keys) as load:` puts as fast as these servers answer, from a thread of its own, through them alone: each
+    key through the first of them in its order. Afterwards `failures` says what was wrong with some, in sentences; nothing was tried again.
     """
 
     def __init__(self, servers: Sequence[Address], keys: int, *, rate_per_s: float = 0.0) -> None:
-        self.answered = 0
         self.failures: list[str] = []
         self.series: list[tuple[float, int]] = []  # (time.monotonic(), answered by then), ten times a second
         self.puts: Summary | None = None
-        self._target = DynamoTarget(servers, by_home=False)
+        self._target = DynamoTarget(servers)
         self._keys = KeySpace(keys, 100, 100)
         self._workload = replace(Workload(seconds=86400.0), rate_per_s=rate_per_s, warmup_s=0.0)
         self._stopping = False
@@ -120,7 +118,6 @@ class Foreground:
         return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
 
     def _progress(self, answered: int) -> None:
-        self.answered = answered
         self.series.append((time.monotonic(), answered))
         if self._stopping:
             raise _Enough
@@ -128,7 +125,8 @@ class Foreground:
     def _run(self) -> None:
         workload, connections = self._workload, self._target.connect(self._workload.connections)
         try:
-            draw = Draw(self._keys, workload.order, seed=workload.seed)
+            group_of = self._target.group_of(self._keys)
+            draw = Draw(self._keys, workload.order, seed=workload.seed, group_of=group_of, groups=len(self._target.servers))
             generator = Generator(self._target.protocol, self._keys, draw, connections, rate_per_s=workload.rate_per_s)
             try:
                 generator.run(seconds=workload.seconds, progress=self._progress)
