@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -26,13 +26,15 @@ from dynamo_fast.testing.clock import Stuck
 from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.faults import Faults
 from dynamo_fast.testing.guard import Guard
-from dynamo_fast.testing.history import History, Version, Write, write_of
+from dynamo_fast.testing.history import Fate, History, Version, Write, write_of
 from dynamo_fast.testing.swarm import Mix
 from dynamo_fast.testing.workload import CART, Actor, Probes, PutIds, join_carts
 
 N = 3
 RECOVERY_S = 60.0  # from healing until every node is connected, and from then until the homes agree
 LOOK_S = 0.5
+OUTLIVE_S = 20.0  # until those that are left have found out
+OUTLIVE_WRITES = 10
 LAST_WRITE_WINS = "lww"
 
 
@@ -76,6 +78,8 @@ class Simulation:
             actors = [self._actor(number, clients[number % mix.clients]) for number in range(mix.actors)]
             for _ in range(mix.rounds):
                 await self._round(actors)
+                if mix.outlives:
+                    await self._outlive()
                 async with cluster.connect(host="judge", deadline_s=10.0) as judge:
                     if await self._come_to_rest(judge):
                         self._judge()
@@ -96,6 +100,41 @@ class Simulation:
             for actor in actors:
                 nursery.start_soon(actor.run, lambda: clock.now >= end_s)
         await clock.moment(self.faults.heal)
+
+    async def _outlive(self) -> None:
+        """All but N machines are gone, for all that anybody knows for ever: those that are left take every write, and show it.
+
+        How they are gone differs: killed, frozen, or alone on the other side of a cut; that is over when the round's rest begins.
+        """
+        cluster, chance = self.cluster, self.cluster.chance
+        names = list(cluster.machines)
+        chance.shuffle(names)
+        core, gone = sorted(names[:N]), names[N:]
+        for name in gone:
+            how = chance.choice([cluster.kill, cluster.freeze, None])
+            if how is not None:
+                await how(name)
+            else:
+                for other in (*core, "survivor"):
+                    cluster.network.cut(name, other)
+        await trio.sleep(OUTLIVE_S)
+        habits = replace(self.mix.habits, blind=0.0, old_context=0.0, deadline_s=5.0, strict=0.0)
+        async with cluster.connect(*core, host="survivor") as client:
+            self.put_ids.note(client)
+            name = f"survivor at {cluster.clock.now:.0f} s"
+            actor = Actor(name, client, self.history, habits, cluster.dots, self.probes, self.put_ids, chance)
+            for number in range(OUTLIVE_WRITES):
+                key = b"after the end %d" % number
+                write, read = await actor.write(key), await actor.read(key)
+                if write.fate is not Fate.OK or read.fate is not Fate.OK:
+                    # Homes that fell silent are suspected once something was wanted of them; the next try finds that out.
+                    self.probes.hit("survivors needed a second try")
+                    write, read = await actor.write(key), await actor.read(key)
+                for fate, what in ((write.fate, f"write {write.number}: {write.told}"), (read.fate, f"read {read.number}")):
+                    if fate is not Fate.OK:
+                        self.violations.append(Violation("always writable", key, f"only {core} were left, and could not do {what}"))
+        self.probes.hit("outlived the others")
+        await cluster.clock.moment(self.faults.heal)
 
     # Rest ---------------------------------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class Mix:
     fault_lasts_s: float
     kinds: tuple[str, ...]
     habits: Habits
+    outlives: bool = False  # after each round all machines but N are gone for a while, and those left must do
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -42,7 +43,7 @@ class Mix:
         return (
             f"{self.nodes} nodes, Q={self.partitions}, {self.actors} actors on {self.clients} clients, {habits.keys} keys, {writes},"
             f" R={','.join(map(str, habits.reads))}, {self.rounds} rounds of {self.round_s:g} s, faults every {self.fault_every_s:g} s"
-            f" for {self.fault_lasts_s:g} s: {' '.join(self.kinds)}"
+            f" for {self.fault_lasts_s:g} s{', then N machines are left' * self.outlives}: {' '.join(self.kinds)}"
         )
 
 
@@ -67,9 +68,10 @@ def draw(seed: int) -> Mix:
         deadline_s=chance.choice([0.2, 0.5, 1.0, 3.0]),
         last_write_wins=chance.random() < 0.25,
     )
+    nodes = chance.choice([3, 3, 4, 5, 5, 6, 7])
     return Mix(
         seed=seed,
-        nodes=chance.choice([3, 3, 4, 5, 5, 6, 7]),
+        nodes=nodes,
         partitions=chance.choice([16, 16, 32, 64]),
         actors=chance.choice([2, 3, 6]),
         clients=chance.choice([1, 2]),
@@ -79,5 +81,6 @@ def draw(seed: int) -> Mix:
         fault_lasts_s=chance.choice([0.2, 1.0, 4.0]),
         kinds=kinds,
         habits=habits,
+        outlives=nodes > 3 and chance.random() < 0.2,
         settings={"anti_entropy.round_s": chance.choice([1, 3, 10])},
     )
