@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -46,14 +47,17 @@ class Part:
 PARTS = (
     Part("substitutes", 0.01, "tests.reliability.substitutes", lambda s: []),
     Part("two-of-five", 0.05, "tests.reliability.availability", lambda s: ["two-of-five", "--requests", int(20 * s)]),
-    Part("one-of-three", 0.10, "tests.reliability.availability", lambda s: ["one-of-three", "--requests", min(1_000_000, int(3_000 * s))]),
-    Part("handoff", 0.06, "tests.reliability.handoff", lambda s: ["--outage", max(2, min(60, int(s / 2.5)))]),
-    Part("long-handoff", 0.17, "tests.reliability.handoff", lambda s: ["--outage", max(5, min(300, int(s / 2.2)))]),
-    Part("simulator", 0.12, "dynamo_fast.testing.sim", lambda s: ["--seeds", int(4 * s), "--jobs", 2], tells="exit"),
-    Part("kills", 0.20, "tests.live.crash", lambda s: ["--kills", max(5, int(s / 2.2)), "--nodes", 3, "--nodes", 5]),
-    Part("torment", 0.12, "tests.live.torment", lambda s: ["--nodes", 5, "--minutes", round(0.8 * s / 60, 2)]),
-    Part("torment-of-three", 0.12, "tests.live.torment",
+    Part("one-of-three", 0.08, "tests.reliability.availability", lambda s: ["one-of-three", "--requests", min(1_000_000, int(3_000 * s))]),
+    Part("handoff", 0.05, "tests.reliability.handoff", lambda s: ["--outage", max(2, min(60, int(s / 2.5)))]),
+    Part("long-handoff", 0.16, "tests.reliability.handoff", lambda s: ["--outage", max(5, min(300, int(s / 2.2)))]),
+    Part("simulator", 0.10, "dynamo_fast.testing.sim", lambda s: ["--seeds", int(4 * s), "--jobs", 2], tells="exit"),
+    Part("kills", 0.17, "tests.live.crash", lambda s: ["--kills", max(5, int(s / 2.2)), "--nodes", 3, "--nodes", 5]),
+    Part("torment", 0.10, "tests.live.torment", lambda s: ["--nodes", 5, "--minutes", round(0.8 * s / 60, 2)]),
+    Part("torment-of-three", 0.10, "tests.live.torment",
          lambda s: ["--nodes", 3, "--network", "proxies", "--minutes", round(0.8 * s / 60, 2)]),
+    Part("images", 0.05, "tests.storage.images", lambda s: ["--count", max(100, int(100 * s)), "--jobs", 2], tells="json"),
+    Part("corruption", 0.04, "tests.storage.corruption", lambda s: ["--count", max(10, int(15 * s))], tells="json"),
+    Part("anti-entropy", 0.04, "bench.anti_entropy", lambda s: ["--rounds", max(1, int(s / 40)), "--keys", 50_000], tells="json"),
     Part("fuzz", 0.05, "tests.fuzz.run", lambda s: ["--seconds", max(1, int(s / 3.5))], tells="exit"),
 )  # fmt: skip
 
@@ -70,26 +74,30 @@ def play(part: Part, seconds: float, output: Path) -> None:
         spent_s = time.monotonic() - began
         if rows_file.exists():
             told = [row for row in json.loads(rows_file.read_text()) if row["target"] is not None]
-            # A row that counts what must not be has the target 0.
-            rows = [(Row(row["name"], row["figure"], row["unit"], row["target"], at_most=row["target"] == 0), {}) for row in told]
-            append(output, rows, spent_s)
+            evidence = {"part": shlex.join(command[1:])}
+            append(output, [(row_of(part, row), evidence) for row in told], spent_s)
         if part.tells == "exit" or len(read_rows(output)) == before:
             row = Row(f"{part.name}: runs that failed", float(code != 0), "runs", 0.0, at_most=True)
             append(output, [(row, {"exit code": code, "part": shlex.join(command[1:])})], spent_s)
 
 
+def row_of(part: Part, told: Mapping[str, Any]) -> Row:
+    """A row as another command writes it. Where it does not say which way its target points, a target of 0 counts what must not be."""
+    target = told["target"]
+    return Row(f"{part.name}: {told['name']}", told["figure"], told["unit"], target, told.get("at_most", target == 0))
+
+
 def run(command: Sequence[str], timeout_s: float) -> int:
-    """The exit code; -SIGINT for a command that had to be stopped: as by Ctrl-C, so that it ends the nodes that it has started."""
+    """The exit code; -SIGTERM for a command that had to be stopped, which takes down what it has started (rows.py)."""
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         print(f"given up after {timeout_s:.0f} s", flush=True)
-        return -signal.SIGINT
+        return -signal.SIGTERM
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+        process.terminate()
+        process.wait()
 
 
 def show(output: Path) -> bool:

@@ -34,7 +34,7 @@ def test_rows_are_gathered_from_commands_of_every_kind(tmp_path: Path, monkeypat
     (tmp_path / "teller.py").write_text(script)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     play(Part("json", 0.5, "teller", lambda seconds: [], tells="json"), 1.0, output)
-    assert [(row["name"], row["ok"]) for row in read_rows(output)][2:] == [("lost", False), ("opened", True)]
+    assert [(row["name"], row["ok"]) for row in read_rows(output)][2:] == [("json: lost", False), ("json: opened", True)]
     assert not show(output)
 
 
