@@ -27,6 +27,7 @@ SHARE_MIN, SHARE_FIRST, SHARE_MAX, SHARE_STEP = 0.02, 0.2, 0.5, 0.03  # of the t
 SMOOTHING = 0.3  # weight of the newest window in either figure
 QUIET_EVERY = 8  # windows
 SLOTS = 2  # steps of background work at once: one that waits for a slow peer does not hold up all others
+PAUSE_S_MAX = 1.0  # after a step: one that took long has waited for a peer, which kept nobody busy, and must not stop the others
 Source = tuple[str, Histogram]
 
 
@@ -133,7 +134,8 @@ class Admission:
             slot = Slot()
             began_s = self._env.now()
             yield slot
-            pause_s = (self._env.now() - began_s) * (1 / min(self._controller.share, slot.their_share) - 1)
+            took_s = self._env.now() - began_s
+            pause_s = min(took_s * (1 / min(self._controller.share, slot.their_share) - 1), PAUSE_S_MAX)
             self.paused_s += pause_s
             await self._env.sleep(pause_s)
 

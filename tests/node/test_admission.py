@@ -9,6 +9,7 @@ import trio
 
 from dynamo_fast.core.histogram import Histogram
 from dynamo_fast.node.admission import (
+    PAUSE_S_MAX,
     QUIET_EVERY,
     REQUESTS_MIN,
     SHARE_FIRST,
@@ -141,10 +142,23 @@ def test_a_node_at_the_other_end_that_can_spare_less_gets_less() -> None:
         one, _ = admission(world)
         began = trio.current_time()
         async with one.slot() as slot:
-            await trio.sleep(1)
+            await trio.sleep(0.1)
             slot.their_share = 0.1
-        assert trio.current_time() - began == pytest.approx(10)
-        assert one.statistics()["paused_s"] == pytest.approx(9)
+        assert trio.current_time() - began == pytest.approx(1)
+        assert one.statistics()["paused_s"] == pytest.approx(0.9)
+
+    in_virtual_time(scenario)
+
+
+def test_a_step_that_waited_long_for_a_peer_does_not_stop_all_others_for_minutes() -> None:
+    """Two peers that stood still for five seconds, on a node that could spare little, kept hints from going home for four minutes."""
+
+    async def scenario(world: World) -> None:
+        one, _ = admission(world)
+        async with one.slot() as slot:
+            await trio.sleep(5)
+            slot.their_share = SHARE_MIN
+        assert one.statistics()["paused_s"] == PAUSE_S_MAX
 
     in_virtual_time(scenario)
 
