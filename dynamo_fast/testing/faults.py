@@ -294,9 +294,13 @@ def failed_fsync(faults: Faults) -> bool:
 
 
 def rot(faults: Faults) -> bool:
-    """Some records of one machine cannot be read any more."""
+    """Some records of one machine cannot be read any more; not hints, which only a scrub would find to be gone."""
     machine = faults.one()
-    keys = [store_key for store_key, _ in machine.engine.scan(bytes(24), b"\xff" * 24, 1000)]
+    if machine.node is None or machine.node.cluster.placement is None:
+        return False
+    homes, tree = faults.cluster.homes_of_partitions(), machine.engine.forest
+    records = machine.engine.scan(bytes(24), b"\xff" * 24, 1000)
+    keys = [store_key for store_key, _ in records if machine in homes[tree.place(store_key[:16])[0]]]
     if not keys or not faults.guard.may_destroy(machine.name):
         return False
     for store_key in faults.chance.sample(keys, min(len(keys), 3)):
