@@ -39,7 +39,8 @@ def accounted(writes: Sequence[Write], shown: Iterable[int]) -> set[int]:
 
 def lost_writes(history: History, final: Final) -> list[Violation]:
     """Acknowledged, and neither there nor replaced by a write that had seen it."""
-    reached = accounted(history.writes, (one.write for versions in final.values() for one in versions if one.write is not None))
+    shown = {one.write for versions in final.values() for one in versions if one.write is not None}
+    reached = accounted(history.writes, shown | history.forgotten())
     return [
         Violation("no lost write", one.key, f"write {one.number} of {one.key!r} by {one.actor} was acknowledged at {one.ended_s:.6f} s"
                   f" (W={one.w} DW={one.dw}) and is neither there nor replaced by one that had seen it")
@@ -146,7 +147,7 @@ def stale_reads(history: History, n: int, *, strict_only: bool = True) -> list[V
             if write.ended_s >= read.began_s or (strict_only and not (write.strict and read.r + write.w > n)):
                 continue
             if reached is None:
-                reached = accounted(history.writes, read.shown)
+                reached = accounted(history.writes, read.shown | history.forgotten(read.key))
             if write.number not in reached:
                 text = f"read {read.number} of {read.key!r} by {read.actor} began at {read.began_s:.6f} s and missed write {write.number}"
                 found.append(Violation("strict reads are regular", read.key, f"{text}, acknowledged at {write.ended_s:.6f} s"))
@@ -170,7 +171,7 @@ def broken_sessions(history: History) -> list[Violation]:
                 known.add(number)
                 continue
             shown = history.reads[number].shown
-            missed = known - accounted(history.writes, shown)
+            missed = known - accounted(history.writes, shown | history.forgotten(key))
             if missed and key not in history.last_write_wins:
                 text = f"read {number} of {key!r} by {actor} missed write {min(missed)}, which its session knew"
                 found.append(Violation("sessions", key, text))

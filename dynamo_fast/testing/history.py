@@ -81,12 +81,20 @@ class Version:
 
 @dataclass
 class History:
-    """All of it, in the order in which it began. `last_write_wins`: keys whose concurrent writes may be dropped."""
+    """All of it, in the order in which it began. `last_write_wins`: keys whose concurrent writes may be dropped. `forgets`: deletes may be
+    forgotten within the run, and then nothing shows any more that there was one."""
 
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     carts: list[Cart] = field(default_factory=list)
     last_write_wins: set[bytes] = field(default_factory=set)
+    forgets: bool = False
+
+    def forgotten(self, key: bytes | None = None) -> set[int]:
+        """Deletes that may have been forgotten: of that key, or all."""
+        if not self.forgets:
+            return set()
+        return {one.number for one in self.writes if one.tombstone and one.fate is not Fate.NOT_APPLIED and key in (None, one.key)}
 
     def write(self, actor: str, key: bytes, seen: frozenset[int], firm: frozenset[int] | None = None, *, w: int = 2, dw: int = 1,
               strict: bool = False, now_s: float = 0.0, tombstone: bool = False) -> Write:  # fmt: skip

@@ -64,6 +64,7 @@ class Simulation:
         self.guard = Guard((max(w, dw), dw) for w, dw in mix.habits.writes)
         self.faults = Faults(cluster, self.guard, random.Random(f"{mix.seed} faults"), mix.kinds, mix.fault_every_s, mix.fault_lasts_s)
         self.violations: list[Violation] = []
+        self.history.forgets = "limits.grace_s" in mix.settings
         if mix.habits.last_write_wins:
             self.history.last_write_wins.add(b"key0")
 

@@ -7,7 +7,7 @@ Testing", 2012).
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dynamo_fast.testing import faults
@@ -69,7 +69,7 @@ def draw(seed: int) -> Mix:
         last_write_wins=chance.random() < 0.25,
     )
     nodes = chance.choice([3, 3, 4, 5, 5, 6, 7])
-    return Mix(
+    mix = Mix(
         seed=seed,
         nodes=nodes,
         partitions=chance.choice([16, 16, 32, 64]),
@@ -84,3 +84,9 @@ def draw(seed: int) -> Mix:
         outlives=nodes > 3 and chance.random() < 0.2,
         settings={"anti_entropy.round_s": chance.choice([1, 3, 10])},
     )
+    if chance.random() < 0.25:
+        # Deletes are forgotten while things go wrong. A directory older than that must not come back, as README says.
+        kinds = tuple(kind for kind in mix.kinds if kind != "stale_backup") or ("isolated",)
+        settings = mix.settings | {"limits.grace_s": chance.choice([1, 2])}
+        mix = replace(mix, kinds=kinds, settings=settings, habits=replace(habits, delete=0.3))
+    return mix
