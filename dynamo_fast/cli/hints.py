@@ -17,6 +17,7 @@ from dynamo_fast.client.operations import Cluster
 from dynamo_fast.wire.control_messages import HintsReply
 
 POLL_S = 0.25  # between two looks of --wait
+COUNT_DEADLINE_S = 30.0  # for a node to count: it reads every hint it keeps
 
 
 @click.command()
@@ -31,9 +32,10 @@ def hints(arguments: Mapping[str, Any], wait: str | None, timeout_s: float) -> N
     """
 
     async def work(db: Client) -> int:
-        found = await db.cluster.hints()
+        deadline_s = arguments["deadline_s"] or COUNT_DEADLINE_S
+        found = await db.cluster.hints(deadline_s)
         if wait:
-            found = await until_drained(db.cluster, found, timeout_s, arguments["as_json"])
+            found = await until_drained(db.cluster, found, timeout_s, deadline_s, arguments["as_json"])
         owners = {member.id: member.address for member in (await db.cluster.placement()).nodes}
         show(found, owners, arguments["as_json"])
         silent = [address for address, reply in found.items() if isinstance(reply, DynamoError)]
@@ -45,14 +47,14 @@ def hints(arguments: Mapping[str, Any], wait: str | None, timeout_s: float) -> N
 
 
 async def until_drained(
-    cluster: Cluster, found: dict[str, HintsReply | DynamoError], timeout_s: float, quiet: bool
+    cluster: Cluster, found: dict[str, HintsReply | DynamoError], timeout_s: float, deadline_s: float, quiet: bool
 ) -> dict[str, HintsReply | DynamoError]:
     """Asks again and again until all answer and nothing is kept, or the time is over."""
     most = kept(found)
     with progress("hints delivered", most, quiet) as show_progress, trio.move_on_after(timeout_s):
         while kept(found) or any(isinstance(reply, DynamoError) for reply in found.values()):
             await trio.sleep(POLL_S)
-            found = await cluster.hints()
+            found = await cluster.hints(deadline_s)
             most = max(most, kept(found))
             show_progress(most - kept(found), most)
     return found

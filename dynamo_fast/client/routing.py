@@ -57,11 +57,13 @@ class Router:
         return self._homes[partition]
 
     def choose(self, bucket: bytes, key: bytes, homes: Sequence[Node], tried: Container[Node], now_s: float) -> Node:
-        """The cheapest untried home; if there is none that may be reached, the first such node after the homes in the key's order; else an
-        untried home after all, and in the end the cheapest home again."""
+        """The cheapest untried home; if there is none that may be reached, the first such node after the homes in the key's order. When all
+        those have been tried, they again: what a node could not do a moment ago it may do now, and sooner than who is not there at all."""
         return (
             self._cheapest(homes, tried, now_s, UNLIKELY)
             or self._fallback(bucket, key, tried, now_s)
+            or self._cheapest(homes, (), now_s, UNLIKELY)
+            or self._fallback(bucket, key, (), now_s)
             or self._cheapest(homes, tried, now_s)
             or self._cheapest(homes, (), now_s)
             or self._seeds[0]

@@ -103,6 +103,18 @@ class AntiEntropy:
         self._recounted &= suspects
         return sorted(set(self._trust.lacks(peer)).intersection(self.shared(peer))) if suspects else []
 
+    def forgive_alone(self) -> None:
+        """No comparison mends a partition of which there is no other home, and none of which we are no home: that one's homes have all it
+        should hold but hints, which nobody else has; and should we become a home of it, we are given all there is."""
+        placement = self.cluster.placement
+        if not self.engine.suspects or placement is None or self.cluster.node_id not in placement.node_ids:
+            return
+        own = placement.node_ids.index(self.cluster.node_id)
+        for partition in self.engine.suspects:
+            homes = placement.table[partition][: placement.replicas]
+            if own not in homes or len(homes) == 1:
+                self.engine.forgive(partition)
+
     async def recount(self, partitions: Iterable[int]) -> None:
         """Makes sure that the trees of suspect partitions know what was lost: a record that has gone may have left its hash behind."""
         slice_ = Slice(self.env)

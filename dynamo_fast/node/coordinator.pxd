@@ -8,6 +8,7 @@ from dynamo_fast.node.get cimport GetCoordinator
 from dynamo_fast.node.lookahead cimport Lookahead
 from dynamo_fast.node.put cimport PutCoordinator
 from dynamo_fast.node.replica cimport Replica
+from dynamo_fast.node.requests cimport ForwardRequest
 
 cdef class Coordinator:
     cdef Desk desk
@@ -21,4 +22,5 @@ cdef class Coordinator:
     cdef int pass_failed(self) except -1
     cdef int peer_lost(self, object node_id) except -1
     cdef int peer_silent(self, object node_id) except -1
+    cdef int go_on(self, ForwardRequest request, bint hopeless) except -1
     cdef int fail_over(self, object node_id, uint16_t reason, bint hopeless) except -1

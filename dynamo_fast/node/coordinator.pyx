@@ -6,11 +6,17 @@ cannot be reached any more and the client is told so, or its deadline passes her
 
 from dynamo_fast.core.options import BUCKET_SAYS_NOTHING
 
+from libc.stdint cimport uint32_t
+
+from dynamo_fast.core.bytes cimport store_u32
 from dynamo_fast.core.quorum cimport quorum_reached
 from dynamo_fast.node.answers cimport SILENT, refuse, shortfall
 from dynamo_fast.node.policy cimport Policy
 from dynamo_fast.node.requests cimport ForwardRequest, GetRequest, PutRequest, Request, node_in, slot_asked_of
-from dynamo_fast.wire.data_messages cimport STATUS_DEADLINE, STATUS_QUORUM_FAILED, STATUS_READ_ONLY
+from dynamo_fast.node.get cimport GET_DEADLINE_AT
+from dynamo_fast.node.put cimport PUT_DEADLINE_AT
+from dynamo_fast.wire.data_messages cimport MESSAGE_PUT_REPLY, STATUS_DEADLINE, STATUS_QUORUM_FAILED, STATUS_READ_ONLY
+from dynamo_fast.wire.frame cimport FrameHeader
 
 
 cdef class Coordinator:
@@ -85,6 +91,34 @@ cdef class Coordinator:
         """A peer is suspected: whatever waits for it may come late or never."""
         return self.fail_over(node_id, SILENT, False)
 
+    cdef int go_on(self, ForwardRequest request, bint hopeless) except -1:
+        """The home that a request was forwarded to went away or is silent: the next one is asked, or this node coordinates if there is none.
+
+        A put keeps its id, so doing it twice makes one version, or two that a get shows as one. But from now on a refusal does not
+        mean that it was not done.
+        """
+        cdef Desk desk = self.desk
+        cdef FrameHeader header
+        cdef bint put = request.reply_type == MESSAGE_PUT_REPLY
+        cdef uint8_t *body = <uint8_t *><char *>request.body  # nobody else's copy
+        desk.requests.release(request)
+        if request.client.closing:
+            return 0
+        if desk.now_ms >= request.deadline_ms:
+            return refuse(request.client, request.reply_type, request.client_request_id, STATUS_QUORUM_FAILED,
+                          f"the node this was forwarded to {'went away' if hopeless else 'does not answer'}; whether it was done is unknown")
+        header.body_bytes = <uint32_t>len(request.body)
+        header.type = request.reply_type - 1
+        header.flags = 0
+        header.status = 0
+        header.request_id = request.client_request_id
+        store_u32(body + (PUT_DEADLINE_AT if put else GET_DEADLINE_AT), <uint32_t>(request.deadline_ms - desk.now_ms))
+        desk.doubt = True
+        try:
+            return self.puts.begin(request.client, &header, body) if put else self.gets.begin(request.client, &header, body)
+        finally:
+            desk.doubt = False
+
     cdef int fail_over(self, object node_id, uint16_t reason, bint hopeless) except -1:
         """What waits for that node is asked of others where that helps."""
         cdef Request request
@@ -95,9 +129,7 @@ cdef class Coordinator:
             index = request.view.index_of.get(node_id, -1)
             if type(request) is ForwardRequest:
                 if index == (<ForwardRequest>request).home:
-                    refuse(request.client, request.reply_type, request.client_request_id, STATUS_QUORUM_FAILED,
-                           f"the node this was forwarded to {'went away' if hopeless else 'does not answer'}; whether it was done is unknown")
-                    self.desk.requests.release(request)
+                    self.go_on(<ForwardRequest>request, hopeless)
                 continue
             slot = slot_asked_of(request, index)
             if slot < 0 or node_in(request, slot) != index:

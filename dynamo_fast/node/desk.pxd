@@ -23,6 +23,7 @@ cdef class Desk:
     cdef uint8_t cluster_id[16]
     cdef uint32_t value_bytes_max, key_bytes_max
     cdef int64_t now_us, now_ms, wall_ms   # of this pass
+    cdef bint doubt                 # the request at hand was forwarded before, and whether it was done is unknown
     cdef uint64_t forwards, refused, failed, given_up, substitutions
 
     cdef int no(self, Connection client, const FrameHeader *header, uint16_t status, str text) except -1
@@ -35,4 +36,5 @@ cdef class Desk:
     cdef int slot_of_answer(self, Request request, Connection peer) except -2
     cdef int forward(self, Connection client, const FrameHeader *header, const uint8_t *body, uint32_t partition, int64_t deadline_ms,
                      size_t deadline_at) except -1
+    cdef bint dishonest(self, bint doubt, uint8_t reply_type, uint16_t status) noexcept
     cdef int forwarded(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1

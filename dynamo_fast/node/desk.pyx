@@ -18,11 +18,15 @@ from dynamo_fast.node.answers cimport answer_bytes, refuse
 from dynamo_fast.node.requests cimport slot_asked_of
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_KEY_BYTES_MAX,
+    MESSAGE_PUT_REPLY,
     STATUS_NOT_ENOUGH_REPLICAS,
     STATUS_OVERLOAD,
+    STATUS_QUORUM_FAILED,
     STATUS_STALE_PLACEMENT,
 )
 from dynamo_fast.wire.frame cimport FRAME_FORWARDED, FRAME_STALE_PLACEMENT
+
+IN_DOUBT = "a node that this was forwarded to before fell silent, and may have done it"
 
 
 cdef class Desk:
@@ -44,6 +48,8 @@ cdef class Desk:
 
     cdef int no(self, Connection client, const FrameHeader *header, uint16_t status, str text) except -1:
         self.refused += 1
+        if self.dishonest(self.doubt, header.type + 1, status):
+            return refuse(client, header.type + 1, header.request_id, STATUS_QUORUM_FAILED, f"{text}; {IN_DOUBT}")
         return refuse(client, header.type + 1, header.request_id, status, text)
 
     cdef bint overloaded(self) except -1:
@@ -104,7 +110,8 @@ cdef class Desk:
 
     cdef int forward(self, Connection client, const FrameHeader *header, const uint8_t *body, uint32_t partition, int64_t deadline_ms,
                      size_t deadline_at) except -1:
-        """Hands a request to the first reachable home, once; the home's answer is relayed as it comes."""
+        """Hands a request to the first reachable home; the home's answer is relayed as it comes. One that goes away or falls silent
+        meanwhile has a successor (Coordinator.go_on)."""
         cdef Peer peer = self.reachable_home(partition)
         cdef Connection home
         cdef ForwardRequest request
@@ -116,6 +123,8 @@ cdef class Desk:
         home = peer.connection
         request = ForwardRequest.__new__(ForwardRequest)
         request.home = self.view.index_of[peer.node_id]
+        request.body = PyBytes_FromStringAndSize(<const char *>body, header.body_bytes)
+        request.doubt = self.doubt
         self.start(request, client, header, partition, deadline_ms)
         try:
             out = home.begin(header.type, FRAME_FORWARDED, 0, request.token, header.body_bytes)
@@ -128,12 +137,20 @@ cdef class Desk:
         peer.suspicion.asked += 1
         return home.finish()
 
+    cdef bint dishonest(self, bint doubt, uint8_t reply_type, uint16_t status) noexcept:
+        """Of a put that another node may have done nobody can say that it was certainly not applied."""
+        return doubt and reply_type == MESSAGE_PUT_REPLY and 16 <= status < 64
+
     cdef int forwarded(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
         """The answer to what we forwarded: relayed, with the hint that the client could have asked a home itself."""
         cdef Request found = self.requests.get(header.request_id)
         if (type(found) is not ForwardRequest or found.reply_type != header.type
                 or found.view.index_of.get(peer.peer, -1) != (<ForwardRequest>found).home):
             return 0
+        if self.dishonest((<ForwardRequest>found).doubt, header.type, header.status):
+            refuse(found.client, header.type, found.client_request_id, STATUS_QUORUM_FAILED,
+                   f"{body[:header.body_bytes].decode('utf-8', 'replace')}; {IN_DOUBT}")
+            return self.requests.release(found)
         answer_bytes(found.client, header.type, header.flags | FRAME_STALE_PLACEMENT, header.status, found.client_request_id,
                      body, header.body_bytes)
         return self.requests.release(found)

@@ -10,6 +10,9 @@ from dynamo_fast.node.requests cimport GetRequest, Request
 from dynamo_fast.wire.connection cimport Connection
 from dynamo_fast.wire.frame cimport FrameHeader
 
+cdef enum:
+    GET_DEADLINE_AT = 8    # where the deadline stands in a GET's body
+
 cdef class GetCoordinator:
     cdef Desk desk
     cdef int64_t grace_ms

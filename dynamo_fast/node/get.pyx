@@ -35,7 +35,6 @@ from dynamo_fast.wire.data_messages cimport *
 from dynamo_fast.wire.frame cimport FRAME_SAME, FRAME_UNSURE
 
 cdef enum:
-    DEADLINE_AT = 8    # where the deadline stands in a GET's body
     HEDGE_MS_MIN = 2   # an answer that is sooner than this is not late
     HEDGE_MS_MAX = 200
 
@@ -79,7 +78,7 @@ cdef class GetCoordinator:
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         address.partition = desk.view.ring.partition_of(address.position)
         if not desk.coordinates(header, address.partition, plan.strict):
-            return desk.forward(client, header, body, address.partition, plan.deadline_ms, DEADLINE_AT)
+            return desk.forward(client, header, body, address.partition, plan.deadline_ms, GET_DEADLINE_AT)
         request = GetRequest.__new__(GetRequest)
         if message.session_context_bytes:
             request.session = PyBytes_FromStringAndSize(<const char *>message.session_context, message.session_context_bytes)

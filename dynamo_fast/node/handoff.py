@@ -78,6 +78,7 @@ class Handoff:
         self._copies = copies
         self._kept_seen = -1  # hints that the data plane had kept when the partitions were last looked over; -1: never
         self._partitions: list[int] = []  # that had hints then
+        self._counting = False
         self._foreign: tuple[Placement, list[int]] | None = None
         self.rounds = self.delivered = self.removed = self.aged = self.refused = 0
 
@@ -219,6 +220,15 @@ class Handoff:
             raise Refusal(Status.NOT_READY, "this node knows of no cluster yet; ask a member, or wait")
         if self._cluster.node_id not in placement.node_ids:
             return HintsReply(owners=[])
+        if self._counting:  # one at a time: many hints take long to count, and everybody else's questions wait behind
+            raise Refusal(Status.OVERLOAD, "the hints of this node are being counted for somebody else; ask again later")
+        self._counting = True
+        try:
+            return await self._count_hints(placement)
+        finally:
+            self._counting = False
+
+    async def _count_hints(self, placement: Placement) -> HintsReply:
         counts = [0] * len(placement.node_ids)
         sizes = [0] * len(placement.node_ids)
         oldest_ms = [0] * len(placement.node_ids)

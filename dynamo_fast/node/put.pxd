@@ -12,6 +12,9 @@ from dynamo_fast.wire.connection cimport Connection
 from dynamo_fast.wire.data_messages cimport PutMessage, ReplicateMessage
 from dynamo_fast.wire.frame cimport FrameHeader
 
+cdef enum:
+    PUT_DEADLINE_AT = 12    # where the deadline stands in a PUT's body
+
 cdef class PutCoordinator:
     cdef Desk desk
     cdef PutIds put_ids             # of puts with the usual deadline or less

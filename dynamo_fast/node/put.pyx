@@ -32,7 +32,6 @@ from dynamo_fast.wire.data_messages cimport *
 cdef enum:
     HOLD_SLOPE = 8     # an answer is held a millisecond longer for every so many that storage has been behind,
     HOLD_MS_MAX = 100  # up to this
-    DEADLINE_AT = 12   # where the deadline stands in a PUT's body
 
 
 cdef class PutCoordinator:
@@ -81,7 +80,7 @@ cdef class PutCoordinator:
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
         address.partition = desk.view.ring.partition_of(address.position)
         if not desk.coordinates(header, address.partition, plan.strict):
-            return desk.forward(client, header, body, address.partition, plan.deadline_ms, DEADLINE_AT)
+            return desk.forward(client, header, body, address.partition, plan.deadline_ms, PUT_DEADLINE_AT)
         if load_u64(message.put_id) == 0 and load_u64(message.put_id + 8) == 0:
             # No id, so no retry of it is known; but two such puts of one key must not be taken for one (!).
             store_u64(made_up_id, desk.replica.fresh_epoch())

@@ -57,6 +57,8 @@ cdef class GetRequest(Request):
 
 cdef class ForwardRequest(Request):
     cdef int home                   # node index of the home that was asked
+    cdef bytes body                 # of the request, should another node have to be asked
+    cdef bint doubt                 # another one was asked before, and may have done it
 
 cdef class RequestTable:
     cdef list slots                 # Request or None

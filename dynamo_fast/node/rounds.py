@@ -85,6 +85,7 @@ class Rounds:
     def _look(self, nursery: trio.Nursery) -> None:
         """Whoever is due and can be asked is asked."""
         now_s = self._env.now()
+        self._anti_entropy.forgive_alone()
         for peer in [peer for peer in self._seen if peer not in self._peers.up]:
             del self._seen[peer]
         for peer, session in self._peers.up.items():

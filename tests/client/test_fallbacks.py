@@ -102,6 +102,19 @@ async def test_homes_that_are_back_are_asked_again() -> None:
         assert set(asked(cluster, key)) <= {home.address for home in cluster.homes(key)}
 
 
+@in_virtual_time
+async def test_when_all_that_are_there_have_been_tried_they_are_tried_again_rather_than_those_who_are_not() -> None:
+    async with fake_cluster(nodes=NODES) as (cluster, db):
+        key = KEYS[0]
+        for home in cluster.homes(key):
+            await home.kill()
+        await trio.sleep(0.5)
+        for node in cluster.order(key)[3:]:
+            node.script.append(Status.NOT_READY)  # once
+        assert await seconds_of(db, key) < 0.5
+        assert len(asked(cluster, key)) == 5, "all four fallbacks, and the first again"
+
+
 # How the end is told ------------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
 """Any node takes any request: one that is no home of the key forwards it, once, and relays the answer."""
 
-from dynamo_fast.node.config import LimitsSection
+import pytest
+
+from dynamo_fast.node.config import LimitsSection, RequestsSection
 from dynamo_fast.wire.frame import STALE_PLACEMENT
 from dynamo_fast.wire.status import MessageType, Outcome, Status
 from tests.node.planes import Planes, frames
@@ -41,16 +43,80 @@ def test_refusals_of_the_home_are_relayed_with_their_words() -> None:
     assert "resolve them" in answer.text
 
 
-def test_a_home_lost_while_it_had_the_request_makes_it_unknown() -> None:
+def test_a_home_lost_while_it_had_the_request_has_a_successor() -> None:
     cluster = Planes(4)
     key = cluster.key_away_from(3)
+    first, second, _ = cluster.homes(key)
+    cluster.hold(frames(MessageType.PUT, target=first))
+    client = cluster.client(3)
+    put, get = client.put(key, b"v"), client.get(key)
+    cluster.cut(3, first)
+    cluster.run()
+    assert client.answers[put].status == Status.OK
+    assert client.answers[get].status in (Status.OK, Status.NOT_FOUND)
+    assert cluster.nodes[second].count("puts") == 1
+    assert cluster.nodes[3].plane.requests_in_flight == 0
+
+
+def test_when_all_homes_are_lost_the_node_coordinates_itself() -> None:
+    cluster = Planes(5)
+    key = cluster.key_away_from(4)
     cluster.hold(frames(MessageType.PUT))
+    client = cluster.client(4)
+    asked = client.put(key, b"v", w=2)
+    for home in cluster.homes(key):
+        cluster.cut(4, home)
+    cluster.run()
+    assert client.answers[asked].status == Status.OK
+    assert cluster.nodes[4].count("puts") == 1
+
+
+def test_a_home_that_falls_silent_has_a_successor() -> None:
+    cluster = Planes(4, requests=RequestsSection(dw=0, suspect_ms=100))
+    key = cluster.key_away_from(3)
+    first = cluster.homes(key)[0]
+    cluster.hold(lambda sent: first in (sent.origin, sent.target))
     client = cluster.client(3)
     asked = client.put(key, b"v")
-    cluster.cut(3, cluster.homes(key)[0])
+    cluster.run()
+    for _ in range(30):
+        cluster.pass_time(10)
+    assert client.answers[asked].status == Status.OK
+
+
+def test_a_put_done_by_both_is_one_version_to_a_reader() -> None:
+    cluster = Planes(4)
+    key = cluster.key_away_from(3)
+    first = cluster.homes(key)[0]
+    client = cluster.client(3)
+    lost = cluster.hold(frames(MessageType.PUT_REPLY, origin=first))
+    asked = client.put(key, b"v")
+    cluster.run()
+    assert len(lost) == 1, "the first home has done it, and its answer is lost with the link"
+    cluster.cut(3, first)
+    cluster.run()
+    assert client.answers[asked].status == Status.OK
+    assert cluster.get(first, key, r=3).values == [b"v"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_refusal_by_the_successor_is_no_promise_that_nothing_was_done(late: bool) -> None:
+    """The first home may have done it: of a put nobody can say any more that it was certainly not applied."""
+    cluster = Planes(4, limits=LimitsSection(siblings_max=1))
+    key = cluster.key_away_from(3)
+    first, second, third = cluster.homes(key)
+    cluster.put(second, key, b"there", w=3)
+    cluster.hold(frames(MessageType.PUT, target=first))
+    client = cluster.client(3)
+    asked = client.put(key, b"v", w=3)
+    if not late:
+        cluster.cut(3, second)
+        cluster.cut(3, third)
+    cluster.cut(3, first)
+    cluster.run()
     assert client.answers[asked].status == Status.QUORUM_FAILED
-    assert "whether it was done is unknown" in client.answers[asked].text
-    assert cluster.nodes[3].plane.requests_in_flight == 0
+    assert client.answers[asked].status.outcome is Outcome.UNKNOWN
+    assert "may have done it" in client.answers[asked].text
 
 
 def test_a_home_that_does_not_answer_what_was_forwarded() -> None:

@@ -194,3 +194,16 @@ def test_nodes_tell_what_they_keep_for_whom() -> None:
         assert 7 <= found.oldest_s < 10
 
     in_virtual_time(scenario)
+
+
+def test_no_partition_stays_suspect_for_ever() -> None:
+    """Neither those of which a node is a home, once they have been compared, nor those that are none of its business."""
+
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        for node in nodes:
+            for partition in range(64):
+                node.records.suspect(partition)
+        await world.until(lambda: not any(node.records.suspects for node in nodes), within_s=120)
+
+    in_virtual_time(scenario)
