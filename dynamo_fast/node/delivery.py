@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import trio
-
 from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.histogram import Histogram
 from dynamo_fast.env import Env
@@ -29,6 +27,7 @@ from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.flights import Flights
 from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.sessions import CallFailed, Session
+from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.storage.schema import decode_record, encode_store_key, record_hash
 from dynamo_fast.wire.control_messages import MERGE_ENTRIES_MAX, MergeReply, MergeRequest, PullReply, PullRequest
@@ -36,7 +35,6 @@ from dynamo_fast.wire.status import Status
 
 BATCH_BYTES_MIN, BATCH_BYTES_FIRST, BATCH_BYTES_MAX = 2048, 16 * 1024, 64 * 1024  # of keys and objects in one message
 STALL_WANTED_S = 0.0005  # of the loop of the node that merges, for one batch
-SLICE_S = 0.001  # of reading, then others get a chance to run
 PULL_KEYS_FIRST = 64  # asked for in the first message of a pull; then twice as many as the last one brought
 MERGES_AT_ONCE = 2  # batches that this node merges or syncs at a time; the control plane's other workers stay free
 ANSWER_S = 15.0  # for a batch to be merged and synced: a slow disk is not a broken one
@@ -250,7 +248,7 @@ class Delivery:
         self._admission.note_work()
         entries: list[tuple[bytes, bytes, bytes]] = []
         size = answered = 0
-        slice_began_s = self._env.now()
+        slice_ = Slice(self._env)
         for store_key in request.keys:
             entry = own_entry(self._engine, store_key)
             if entry is not None and entries and size + entry.size > request.bytes_max:
@@ -259,9 +257,7 @@ class Delivery:
             if entry is not None:
                 entries.append((entry.bucket, entry.key, entry.packed))
                 size += entry.size
-            if self._env.now() - slice_began_s > SLICE_S:
-                await trio.lowlevel.checkpoint()
-                slice_began_s = self._env.now()
+            await slice_.over()
         self.entries_sent += len(entries)
         self.entry_bytes_sent += size
         return PullReply(entries=entries, answered=answered, share=self._admission.share)

@@ -41,6 +41,7 @@ from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.keys import following, partition_range
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import CallFailed, Session
+from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire.status import Status
@@ -50,7 +51,6 @@ log = logging.getLogger("dynamo_fast.node")
 CLOCK_ENTRIES_KEPT = 10  # the paper's threshold
 PERIOD_S_MAX = 3600.0  # between two looks for what could be forgotten
 SCAN_RECORDS = 64  # read at once
-SLICE_S = 0.001  # of reading, then others get a chance to run
 VERSIONS_MAX = 4096  # forgotten in one go; the next round brings the rest
 QUIESCE_POLL_S = 0.25
 QUIESCE_PATIENCE_S = 4000.0  # requests may have deadlines of up to an hour
@@ -129,7 +129,7 @@ class Forgetting:
         own = placement.node_ids.index(self._cluster.node_id)
         before_ms = self._before_ms()
         found: list[Version] = []
-        slice_began_s = self._env.now()
+        slice_ = Slice(self._env)
         # From anywhere, so that versions on which the homes cannot agree do not keep the others from their turn.
         first = int(self._env.random() * placement.partitions)
         for partition in (*range(first, placement.partitions), *range(first)):
@@ -141,9 +141,7 @@ class Forgetting:
                 if len(found) >= VERSIONS_MAX:
                     return found[:VERSIONS_MAX]
                 at = following(records[-1][0])
-                if self._env.now() - slice_began_s > SLICE_S:
-                    await trio.lowlevel.checkpoint()
-                    slice_began_s = self._env.now()
+                await slice_.over()
         return found
 
     def _before_ms(self) -> int:

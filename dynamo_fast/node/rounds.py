@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 
 import trio
 
-from dynamo_fast.node.anti_entropy import AntiEntropy, Tally
+from dynamo_fast.node.anti_entropy import AntiEntropy
 from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.exchange import BadAnswer
+from dynamo_fast.node.meeting import Tally
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.storage.engine import StorageError

@@ -12,8 +12,8 @@ import trio
 
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node import anti_entropy
-from dynamo_fast.node.anti_entropy import Tally
 from dynamo_fast.node.exchange import pack_listing
+from dynamo_fast.node.meeting import Tally
 from dynamo_fast.node.rounds import LOOK_S, RETRY_S
 from dynamo_fast.storage.schema import record_hash
 from dynamo_fast.wire import control_messages as messages
