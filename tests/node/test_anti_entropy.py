@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from dynamo_fast.core.siblings import Siblings
-from dynamo_fast.node import anti_entropy
+from dynamo_fast.node import meeting
 from dynamo_fast.node.exchange import pack_listing
 from dynamo_fast.node.meeting import Tally
 from dynamo_fast.node.rounds import LOOK_S, RETRY_S
@@ -275,13 +275,13 @@ def test_members_in_step_pay_eight_bytes_for_a_partition_and_a_few_for_the_messa
 def test_writes_under_way_are_no_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients write all the time; what has not reached every home yet is not moved by exchanges too."""
     second_looks: list[int] = []
-    compare = anti_entropy._Exchange._compare
+    compare = meeting.Meeting._compare
 
-    async def watched(self: anti_entropy._Exchange, asked: list[int] | None, partitions: list[int], *, finished: bool = False) -> list[int]:
+    async def watched(self: meeting.Meeting, asked: list[int] | None, partitions: list[int], *, finished: bool = False) -> list[int]:
         second_looks.extend(asked or ())
         return await compare(self, asked, partitions, finished=finished)
 
-    monkeypatch.setattr(anti_entropy._Exchange, "_compare", watched)
+    monkeypatch.setattr(meeting.Meeting, "_compare", watched)
 
     async def scenario(world: World) -> None:
         nodes = await at_rest(world, 3, anti_entropy__round_s=1)
@@ -325,7 +325,7 @@ def test_a_workload_during_the_exchange_loses_nothing() -> None:
 
 
 def test_an_exchange_that_breaks_leaves_nothing_half_done_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anti_entropy, "PENDING_MAX", 256)
+    monkeypatch.setattr(meeting, "PENDING_MAX", 256)
 
     async def scenario(world: World) -> None:
         nodes = await at_rest(world, 2)
@@ -348,15 +348,15 @@ def test_an_exchange_that_breaks_leaves_nothing_half_done_and_the_next_goes_on(m
 
 
 def test_what_is_known_to_differ_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anti_entropy, "PENDING_MAX", 100)
+    monkeypatch.setattr(meeting, "PENDING_MAX", 100)
     seen: list[int] = []
-    settle = anti_entropy._Exchange._settle
+    settle = meeting.Meeting._settle
 
-    async def watched(self: anti_entropy._Exchange) -> None:
+    async def watched(self: meeting.Meeting) -> None:
         seen.append(len(self._pending))
         await settle(self)
 
-    monkeypatch.setattr(anti_entropy._Exchange, "_settle", watched)
+    monkeypatch.setattr(meeting.Meeting, "_settle", watched)
 
     async def scenario(world: World) -> None:
         nodes = await at_rest(world, 2, cluster__partitions=64)
