@@ -28,7 +28,7 @@ const char *object_error(int code)
     switch (code) {
     case OBJECT_OK: return "a valid object";
     case OBJECT_TOO_SHORT: return "object ends before what it announces";
-    case OBJECT_UNKNOWN_FORMAT: return "object has an unknown format number or reserved bytes in use";
+    case OBJECT_UNKNOWN_FORMAT: return "object has an unknown format number or a reserved byte in use";
     case OBJECT_BAD_CLOCK: return "object's clock is unsorted, has an actor twice, or numbers out of range";
     case OBJECT_BAD_SIBLING: return "sibling has reserved bits in use, or is a tombstone with a value";
     case OBJECT_BAD_DOT: return "sibling's dot is outside the clock, unsorted or double";
@@ -37,6 +37,9 @@ const char *object_error(int code)
     case OBJECT_CLOCK_FULL: return "clock is full";
     case OBJECT_TOO_MANY_SIBLINGS: return "too many siblings";
     case OBJECT_NO_ROOM: return "no room for the resulting object";
+    case OBJECT_BAD_CLOUD: return "object's dot cloud is unsorted, has a dot twice, out of range, or one that the clock covers";
+    case OBJECT_TOO_MANY_DOTS: return "too many superseded versions that have not arrived yet";
+    case OBJECT_ACTOR_IN_CLOUD: return "the put's actor has made a dot that is not held here: it needs a new epoch";
     default: return "unknown error";
     }
 }
@@ -62,7 +65,7 @@ int object_check(const uint8_t *object, size_t n)
 {
     if (n < OBJECT_HEADER_BYTES)
         return OBJECT_TOO_SHORT;
-    if (object[0] != OBJECT_FORMAT || object[1] != 0 || load_u16(object + 6) != 0)
+    if (object[0] != OBJECT_FORMAT || object[1] != 0)
         return OBJECT_UNKNOWN_FORMAT;
     const uint32_t count = object_clock_count(object);
     const uint8_t *entries = object_clock(object), *previous = NULL, *winner = NULL;
@@ -86,7 +89,10 @@ int object_check(const uint8_t *object, size_t n)
         previous = sibling;
         offset += sibling_bytes(sibling);
     }
-    return offset == n ? OBJECT_OK : OBJECT_TRAILING_BYTES;
+    const size_t cloud_bytes = CLOUD_DOT_BYTES * (size_t)object_cloud_count(object);
+    if (n - offset != cloud_bytes)
+        return n - offset < cloud_bytes ? OBJECT_TOO_SHORT : OBJECT_TRAILING_BYTES;
+    return cloud_check(object + offset, object_cloud_count(object), entries, count) ? OBJECT_OK : OBJECT_BAD_CLOUD;
 }
 
 /* Of two siblings with one dot, which no honest pair of nodes can hold with different contents: a total order of the
@@ -100,6 +106,17 @@ static int content_compare(const uint8_t *a, const uint8_t *b)
     if (sibling_value_bytes(a) != sibling_value_bytes(b))
         return sibling_value_bytes(a) < sibling_value_bytes(b) ? -1 : 1;
     return memcmp(a + 24, b + 24, 16 + (size_t)sibling_value_bytes(a));
+}
+
+/* 1 when the dot of a sibling, whose object has this clock, is among the dots of another object's cloud. */
+static int cloud_has_sibling(const uint8_t *dots, uint32_t count, const uint8_t *entries, const uint8_t *sibling)
+{
+    uint8_t dot[CLOUD_DOT_BYTES];
+    if (count == 0)
+        return 0;
+    memcpy(dot, clock_entry(entries, sibling_actor(sibling)), CLOUD_DOT_BYTES - 8);
+    store_u64(dot + CLOUD_DOT_BYTES - 8, sibling_counter(sibling));
+    return cloud_has(dots, count, dot);
 }
 
 /* Passes the siblings of one actor (a_actor, b_actor in the two clocks, whose counters are a_counter >= b_counter). 1
@@ -123,8 +140,23 @@ static int actor_dominates(SiblingCursor *a, uint32_t a_actor, SiblingCursor *b,
     return 1;
 }
 
+/* 1 when a covers what b's cloud does and has no sibling among it; a's clock covers b's. */
+static int cloud_dominates(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n)
+{
+    const uint32_t a_count = object_cloud_count(a), b_count = object_cloud_count(b);
+    const uint8_t *a_dots = object_cloud(a, a_n), *b_dots = object_cloud(b, b_n);
+    ClockWalk clock = {object_clock(a), object_clock_count(a)};
+    for (uint32_t i = 0; i < b_count; i++)
+        if (!clock_walk_covers(&clock, cloud_dot(b_dots, i)) && !cloud_has(a_dots, a_count, cloud_dot(b_dots, i)))
+            return 0;
+    for (SiblingCursor c = sibling_cursor(a); c.left > 0; sibling_cursor_next(&c))
+        if (cloud_has_sibling(b_dots, b_count, object_clock(a), c.sibling))
+            return 0;
+    return 1;
+}
+
 /* 1 when a merge of both would be a's bytes: what replication meets nearly always. */
-static int object_dominates(const uint8_t *a, const uint8_t *b)
+static int object_dominates(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n)
 {
     const uint32_t a_count = object_clock_count(a), b_count = object_clock_count(b);
     if (a_count < b_count)
@@ -147,7 +179,7 @@ static int object_dominates(const uint8_t *a, const uint8_t *b)
         b_entry += CLOCK_ENTRY_BYTES;
         j++;
     }
-    return j == b_count;
+    return j == b_count && (object_cloud_count(b) == 0 || cloud_dominates(a, a_n, b, b_n));
 }
 
 uint32_t object_entries_room(size_t out_max, uint32_t limit)
@@ -213,11 +245,42 @@ int object_writer_finish(ObjectWriter *writer, uint8_t *out, uint32_t siblings_m
     return OBJECT_OK;
 }
 
+int object_writer_add_clouds(ObjectWriter *writer, uint8_t *out, const uint8_t *a, uint32_t a_count, const uint8_t *b,
+                             uint32_t b_count, uint32_t dots_max, size_t *out_n)
+{
+    const size_t room = (size_t)(writer->end - writer->at) / CLOUD_DOT_BYTES;
+    const int64_t count = cloud_merge(a, a_count, b, b_count, object_clock(out), object_clock_count(out), writer->at, room);
+    if (count < 0)
+        return OBJECT_NO_ROOM;
+    if (count > dots_max)
+        return OBJECT_TOO_MANY_DOTS;
+    store_u16(out + 6, (uint16_t)count);
+    writer->at += CLOUD_DOT_BYTES * (size_t)count;
+    *out_n = (size_t)(writer->at - out);
+    return OBJECT_OK;
+}
+
+/* One of the two sides of a merge. */
+typedef struct {
+    const uint8_t *entries;
+    const uint8_t *dots; /* of the cloud */
+    uint32_t entries_count;
+    uint32_t dots_count;
+    SiblingCursor siblings;
+} MergeSide;
+
+static MergeSide merge_side(const uint8_t *object, size_t n)
+{
+    return (MergeSide){object_clock(object), object_cloud(object, n), object_clock_count(object), object_cloud_count(object),
+                       sibling_cursor(object)};
+}
+
 /* Merges the siblings of one actor: each side's cursor stands on its first one of that actor, or elsewhere if it has
  * none; a counter is 0 where the clock has no such actor. */
-static int merge_actor(ObjectWriter *out, uint32_t actor, SiblingCursor *a, uint32_t a_actor, uint64_t a_counter, SiblingCursor *b,
-                       uint32_t b_actor, uint64_t b_counter)
+static int merge_actor(ObjectWriter *out, uint32_t actor, MergeSide *a_side, uint32_t a_actor, uint64_t a_counter,
+                       MergeSide *b_side, uint32_t b_actor, uint64_t b_counter)
 {
+    SiblingCursor *a = &a_side->siblings, *b = &b_side->siblings;
     for (;;) {
         const int a_on = a_counter && sibling_cursor_on(a, a_actor), b_on = b_counter && sibling_cursor_on(b, b_actor);
         if (!a_on && !b_on)
@@ -228,9 +291,11 @@ static int merge_actor(ObjectWriter *out, uint32_t actor, SiblingCursor *a, uint
         if (at_a == at_b)
             kept = content_compare(a->sibling, b->sibling) < 0 ? b->sibling : a->sibling;
         else if (at_a < at_b)
-            kept = at_a > b_counter ? a->sibling : NULL;
+            kept = at_a > b_counter && !cloud_has_sibling(b_side->dots, b_side->dots_count, a_side->entries, a->sibling)
+                       ? a->sibling : NULL;
         else
-            kept = at_b > a_counter ? b->sibling : NULL;
+            kept = at_b > a_counter && !cloud_has_sibling(a_side->dots, a_side->dots_count, b_side->entries, b->sibling)
+                       ? b->sibling : NULL;
         if (kept && !object_writer_copy(out, kept, actor))
             return 0;
         if (at_a <= at_b)
@@ -240,28 +305,29 @@ static int merge_actor(ObjectWriter *out, uint32_t actor, SiblingCursor *a, uint
     }
 }
 
-static int merge_slowly(const uint8_t *a, const uint8_t *b, uint8_t *out, size_t out_max, size_t *out_n)
+static int merge_slowly(MergeSide a, MergeSide b, uint8_t *out, size_t out_max, size_t *out_n)
 {
-    const uint32_t a_count = object_clock_count(a), b_count = object_clock_count(b);
     const uint32_t room = object_entries_room(out_max, CLOCK_ENTRIES_MAX);
-    const int count = clock_merge(object_clock(a), a_count, object_clock(b), b_count, out + OBJECT_HEADER_BYTES, room);
+    const int count = clock_merge(a.entries, a.entries_count, b.entries, b.entries_count, out + OBJECT_HEADER_BYTES, room);
     if (count < 0)
         return room == CLOCK_ENTRIES_MAX ? OBJECT_CLOCK_FULL : OBJECT_NO_ROOM;
     ObjectWriter writer = object_writer(out, out_max, (uint32_t)count);
-    SiblingCursor a_siblings = sibling_cursor(a), b_siblings = sibling_cursor(b);
     uint32_t i = 0, j = 0;
     for (uint32_t actor = 0; actor < (uint32_t)count; actor++) {
         const uint8_t *entry = clock_entry(object_clock(out), actor);
-        const uint8_t *in_a = i < a_count ? clock_entry(object_clock(a), i) : NULL;
-        const uint8_t *in_b = j < b_count ? clock_entry(object_clock(b), j) : NULL;
+        const uint8_t *in_a = i < a.entries_count ? clock_entry(a.entries, i) : NULL;
+        const uint8_t *in_b = j < b.entries_count ? clock_entry(b.entries, j) : NULL;
         const uint64_t a_counter = in_a && clock_entry_compare(in_a, entry) == 0 ? clock_counter(in_a) : 0;
         const uint64_t b_counter = in_b && clock_entry_compare(in_b, entry) == 0 ? clock_counter(in_b) : 0;
-        if (!merge_actor(&writer, actor, &a_siblings, i, a_counter, &b_siblings, j, b_counter))
+        if (!merge_actor(&writer, actor, &a, i, a_counter, &b, j, b_counter))
             return OBJECT_NO_ROOM;
         i += a_counter != 0;
         j += b_counter != 0;
     }
-    return object_writer_finish(&writer, out, OBJECT_SIBLINGS_MAX, out_n);
+    const int code = object_writer_finish(&writer, out, OBJECT_SIBLINGS_MAX, out_n);
+    if (code < 0 || (a.dots_count | b.dots_count) == 0)
+        return code;
+    return object_writer_add_clouds(&writer, out, a.dots, a.dots_count, b.dots, b.dots_count, CLOUD_DOTS_MAX, out_n);
 }
 
 int object_merge(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uint8_t *out, size_t out_max,
@@ -273,11 +339,11 @@ int object_merge(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uin
         return 1;
     if (a_n == 0)
         return 2;
-    if (object_dominates(a, b))
+    if (object_dominates(a, a_n, b, b_n))
         return 1;
-    if (object_dominates(b, a))
+    if (object_dominates(b, b_n, a, a_n))
         return 2;
-    return merge_slowly(a, b, out, out_max, out_n);
+    return merge_slowly(merge_side(a, a_n), merge_side(b, b_n), out, out_max, out_n);
 }
 
 uint64_t object_counter(const uint8_t *object, size_t n, const uint8_t *node, uint64_t epoch)
@@ -286,6 +352,24 @@ uint64_t object_counter(const uint8_t *object, size_t n, const uint8_t *node, ui
         return 0;
     const uint8_t *entry = clock_find(object_clock(object), object_clock_count(object), node, epoch);
     return entry ? clock_counter(entry) : 0;
+}
+
+int object_covers(const uint8_t *object, size_t n, const uint8_t *dot)
+{
+    return n != 0 && (object_counter(object, n, dot, clock_epoch(dot)) >= clock_counter(dot) ||
+                      cloud_has(object_cloud(object, n), object_cloud_count(object), dot));
+}
+
+uint64_t object_reach(const uint8_t *object, size_t n, const uint8_t *node, uint64_t epoch)
+{
+    uint64_t reach = object_counter(object, n, node, epoch);
+    const uint32_t count = n ? object_cloud_count(object) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *dot = cloud_dot(object_cloud(object, n), i);
+        if (clock_actor_compare(node, epoch, dot) == 0 && clock_counter(dot) == reach + 1)
+            reach++;
+    }
+    return reach;
 }
 
 int object_has_request(const uint8_t *object, size_t n, const uint8_t *request_id)
@@ -304,7 +388,7 @@ int object_next(const uint8_t *object, size_t n, size_t *offset, SiblingView *vi
         return 0;
     if (*offset == 0)
         *offset = object_siblings_offset(object);
-    if (*offset >= n)
+    if (*offset >= object_siblings_end(object, n))
         return 0;
     const uint8_t *sibling = object + *offset;
     const uint8_t *entry = clock_entry(object_clock(object), sibling_actor(sibling));

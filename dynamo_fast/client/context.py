@@ -3,7 +3,7 @@
 To a user a context is opaque bytes. The client reads its clock, as docs/protocol.md lays it out, for two questions only: does this
 answer cover what my session saw, and did somebody else write since the context I put with. It cannot make or alter one: the MAC at the
 end is the cluster's. Layout (little-endian): u8 format=1, u8 flags (1: a dot), u16 count, u32 zero, cluster id[16], position[16], then
-`count` times node[16] epoch[8] counter u64 timestamp_ms u64, then the dot if there is one, node[16] epoch[8] counter u64, then u64 MAC.
+`count` times node[16] epoch[8] counter u64 timestamp_ms u64, then the dot if there is one, likewise, then u64 MAC.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from collections import OrderedDict
 from typing import NamedTuple
 
-HEADER_BYTES, ENTRY_BYTES, DOT_BYTES, MAC_BYTES = 40, 40, 32, 8
+HEADER_BYTES, ENTRY_BYTES, MAC_BYTES = 40, 40, 8
 SESSION_KEYS_MAX = 100_000  # keys a session remembers; the ones least recently used are forgotten
 SEEN_MAX = 8  # contexts remembered per key, none covering another; normally one
 
@@ -40,7 +40,7 @@ def seen_in(context: bytes) -> Seen:
         raise ValueError("these bytes are not a context of this protocol version")
     with_dot, count = _FLAGS_AND_COUNT(context)
     end = HEADER_BYTES + ENTRY_BYTES * count
-    if len(context) != end + DOT_BYTES * with_dot + MAC_BYTES:
+    if len(context) != end + ENTRY_BYTES * with_dot + MAC_BYTES:
         raise ValueError(f"a context of {count} entries is not {len(context)} bytes long")
     return Seen(dict(_ENTRIES(context[HEADER_BYTES:end])), _DOT(context, end) if with_dot else None)
 

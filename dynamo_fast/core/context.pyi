@@ -5,7 +5,7 @@ from dynamo_fast.core.vector_clock import VectorClock
 class BadContext(ValueError): ...
 
 def seal_context(
-    mac_key: bytes, cluster_id: bytes, position: bytes, clock: VectorClock, dot: tuple[bytes, int, int] | None = None
+    mac_key: bytes, cluster_id: bytes, position: bytes, clock: VectorClock, dot: tuple[bytes, int, int, int] | None = None
 ) -> bytes: ...
 def open_context(
     mac_key: bytes, cluster_id: bytes, position: bytes, context: bytes

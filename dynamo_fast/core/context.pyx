@@ -2,13 +2,20 @@
 
 The context of one key used on another would silently cover unseen writes, so whatever was altered, or was sealed for
 another cluster, key or secret, is refused as a whole.
+
+Of an object that superseded versions before they arrived (_ext/cloud.h) a context has the clock and not the cloud. That is
+enough: who writes with it has seen the version w that superseded the dot d, which the clock covers, not d itself. Where d still
+stands his version comes to stand beside it, until an object meets it that has the cloud; and every copy of w has it, or had
+it merged into what replaced w, so it lasts as w itself does, and two quorums that overlap show it. It cannot be lost by w's
+being superseded: a merge keeps the clouds of both sides until the clock covers d, and then d is gone with them. The time of d
+does go with the clock, as that of w, which is not before it (put.h).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from dynamo_fast.core.bytes cimport load_u64
-from dynamo_fast.core.vector_clock cimport CLOCK_ENTRIES_MAX, DOT_BYTES, VectorClock, clock_from_entries, pack_dot
+from dynamo_fast.core.vector_clock cimport CLOCK_ENTRIES_MAX, CLOCK_ENTRY_BYTES, VectorClock, clock_from_entries, pack_dot
 
 cdef extern from "mac.h" nogil:
     uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n)
@@ -45,10 +52,10 @@ class BadContext(ValueError):
 def seal_context(mac_key, cluster_id, position, VectorClock clock not None, dot=None):
     """The context of `clock` for the key at `position` (its 16 bytes of MD5); ``mac_key`` and ``cluster_id`` are 16 bytes.
 
-    ``dot`` is one event more that was seen, without those before it: (node, epoch, counter), or None.
+    ``dot`` is one event more that was seen, without those before it: (node, epoch, counter, timestamp_ms), or None.
     """
     cdef bytes context = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>c_context_bytes(clock.count, dot is not None))
-    cdef uint8_t packed[DOT_BYTES]
+    cdef uint8_t packed[CLOCK_ENTRY_BYTES]
     if clock.count + (dot is not None) > CLOCK_ENTRIES_MAX:
         raise ValueError(f"a context holds a clock of at most {CLOCK_ENTRIES_MAX} entries, one less with a dot")
     c_context_seal(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position), clock.entries, clock.count,
@@ -64,7 +71,9 @@ def open_context(mac_key, cluster_id, position, bytes context not None):
     if c_context_open(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position),
                       <const uint8_t *>PyBytes_AS_STRING(context), <size_t>PyBytes_GET_SIZE(context), &entries, &count, &dot) < 0:
         raise BadContext("bad context: altered, or given by another key or cluster; read the key again")
-    seen = (<bytes>(<const char *>dot)[:16], load_u64(dot + 16), load_u64(dot + 24)) if dot != NULL else None
+    if dot == NULL:
+        return clock_from_entries(entries, count), None
+    seen = (<bytes>(<const char *>dot)[:16], load_u64(dot + 16), load_u64(dot + 24), load_u64(dot + 32))
     return clock_from_entries(entries, count), seen
 
 

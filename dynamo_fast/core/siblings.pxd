@@ -11,6 +11,7 @@ cdef extern from "siblings.h" nogil:
         OBJECT_OK
         OBJECT_CLOCK_FULL
         OBJECT_TOO_MANY_SIBLINGS
+        OBJECT_TOO_MANY_DOTS
         OBJECT_NO_ROOM
     ctypedef struct SiblingView:
         const uint8_t *node
@@ -23,12 +24,14 @@ cdef extern from "siblings.h" nogil:
         uint8_t flags
     uint32_t object_clock_count(const uint8_t *packed)
     uint32_t object_sibling_count(const uint8_t *packed)
+    uint32_t object_cloud_count(const uint8_t *packed)
     const uint8_t *object_clock(const uint8_t *packed)
 
 cdef extern from "put.h" nogil:
     enum:
         PUT_CLOCK_MAX  # 1024
         PUT_SIBLINGS_MAX  # 1024
+        PUT_CLOUD_MAX  # 1024
     ctypedef struct PutArguments:
         const uint8_t *local
         size_t local_n
@@ -62,6 +65,12 @@ cdef int object_put(const PutArguments *arguments, uint8_t *out, size_t out_max,
 
 # The actor's counter in the clock, 0 if absent; n = 0 is an absent object, here and below.
 cdef uint64_t object_counter(const uint8_t *packed, size_t n, const uint8_t *node, uint64_t epoch) noexcept nogil
+
+# 1 when clock or cloud covers this event: node[16], epoch, counter.
+cdef bint object_covers(const uint8_t *packed, size_t n, const uint8_t *dot) noexcept nogil
+
+# Up to which counter clock and cloud together cover all of the actor's events.
+cdef uint64_t object_reach(const uint8_t *packed, size_t n, const uint8_t *node, uint64_t epoch) noexcept nogil
 
 # 1 when a sibling was made by this request (16 bytes, not all zero).
 cdef int object_has_request(const uint8_t *packed, size_t n, const uint8_t *request_id) noexcept nogil

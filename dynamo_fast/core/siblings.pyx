@@ -11,8 +11,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from dynamo_fast.core.bytes cimport store_u32
-from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, DOT_BYTES, VectorClock, clock_from_entries, pack_dot
+from dynamo_fast.core.bytes cimport load_u64, store_u32
+from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, VectorClock, clock_from_entries, pack_dot
 
 cdef extern from "siblings.h" nogil:
     int c_object_check "object_check"(const uint8_t *packed, size_t n)
@@ -20,6 +20,9 @@ cdef extern from "siblings.h" nogil:
     int c_object_merge "object_merge"(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uint8_t *out,
                                       size_t out_max, size_t *out_n)
     uint64_t c_object_counter "object_counter"(const uint8_t *packed, size_t n, const uint8_t *node, uint64_t epoch)
+    int c_object_covers "object_covers"(const uint8_t *packed, size_t n, const uint8_t *dot)
+    uint64_t c_object_reach "object_reach"(const uint8_t *packed, size_t n, const uint8_t *node, uint64_t epoch)
+    const uint8_t *c_object_cloud "object_cloud"(const uint8_t *packed, size_t n)
     int c_object_has_request "object_has_request"(const uint8_t *packed, size_t n, const uint8_t *request_id)
     int c_object_next "object_next"(const uint8_t *packed, size_t n, size_t *offset, SiblingView *view)
 
@@ -67,6 +70,14 @@ cdef uint64_t object_counter(const uint8_t *packed, size_t n, const uint8_t *nod
     return c_object_counter(packed, n, node, epoch)
 
 
+cdef bint object_covers(const uint8_t *packed, size_t n, const uint8_t *dot) noexcept nogil:
+    return c_object_covers(packed, n, dot)
+
+
+cdef uint64_t object_reach(const uint8_t *packed, size_t n, const uint8_t *node, uint64_t epoch) noexcept nogil:
+    return c_object_reach(packed, n, node, epoch)
+
+
 cdef int object_has_request(const uint8_t *packed, size_t n, const uint8_t *request_id) noexcept nogil:
     return c_object_has_request(packed, n, request_id)
 
@@ -111,7 +122,7 @@ class ObjectError(ValueError):
 
 
 class PutRefused(Exception):
-    """A put that would leave too many siblings or a full clock; nothing was changed."""
+    """A put that would leave too many siblings, too large a dot cloud or a full clock; nothing was changed."""
 
 
 NO_REQUEST = bytes(16)
@@ -146,6 +157,17 @@ cdef class Siblings:
         return clock_from_entries(object_clock(packed), object_clock_count(packed))
 
     @property
+    def cloud(self):
+        """The dots that these versions have superseded though the clock does not cover them, as a tuple of `Dot`, sorted."""
+        cdef const uint8_t *dot = c_object_cloud(start(self), length(self))
+        cdef uint32_t i
+        result = []
+        for i in range(object_cloud_count(start(self))):
+            result.append(Dot((<const char *>dot)[:16], load_u64(dot + 16), load_u64(dot + 24)))
+            dot += CLOUD_DOT_BYTES
+        return tuple(result)
+
+    @property
     def siblings(self):
         """All versions as a tuple of `Sibling`, sorted by dot, tombstones included."""
         cdef SiblingView view
@@ -174,13 +196,14 @@ cdef class Siblings:
         return tuple(result)
 
     def outline(self):
-        """The same versions with empty values. Merging looks at clock and dots only, so outlines tell what a merge would change."""
+        """The same versions with empty values. Merging looks at clock, dots and cloud only, so outlines tell what a merge would change."""
         cdef const uint8_t *packed = start(self)
         cdef const uint8_t *from_
         cdef SiblingView view
         cdef size_t offset = 0
         cdef size_t head = OBJECT_HEADER_BYTES + CLOCK_ENTRY_BYTES * object_clock_count(packed)
-        cdef bytes made = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(head + SIBLING_HEADER_BYTES * object_sibling_count(packed)))
+        cdef size_t cloud = CLOUD_DOT_BYTES * object_cloud_count(packed)
+        cdef bytes made = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(head + SIBLING_HEADER_BYTES * object_sibling_count(packed) + cloud))
         cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(made)
         memcpy(to, packed, head)
         to += head
@@ -189,6 +212,7 @@ cdef class Siblings:
             memcpy(to, from_, SIBLING_HEADER_BYTES)
             store_u32(to, 0)
             to += SIBLING_HEADER_BYTES
+        memcpy(to, c_object_cloud(packed, length(self)), cloud)
         return wrap(made)
 
     def merge(self, Siblings other not None):
@@ -225,10 +249,11 @@ cdef class Siblings:
             bint overwrite=False, bint last_write_wins=False):
         """These versions after a put at the coordinator (node, epoch), which holds them.
 
-        The siblings that ``context`` covers go, and the one whose dot is ``dot`` (node, epoch, counter); with ``overwrite``
-        or ``last_write_wins`` all go. One with a new dot comes; its timestamp is never behind what the put has seen.
-        ``node`` and ``request_id`` are 16 bytes; a ``tombstone`` has no value; a value is at most 2**32 - 1 bytes.
-        `PutRefused` when the clock would pass 1024 entries or there would be more than 1024 siblings.
+        The siblings that ``context`` covers go, and the one that the event ``dot`` (node, epoch, counter, timestamp_ms) made,
+        now or when it arrives; with ``overwrite`` or ``last_write_wins`` all go. One with a new dot comes; its timestamp is
+        never behind what the put has seen. ``node`` and ``request_id`` are 16 bytes; a ``tombstone`` has no value; a value is
+        at most 2**32 - 1 bytes. `PutRefused` when the clock would pass 1024 entries, there would be more than 1024 siblings,
+        or a dot would come into a cloud of 1024; and when the cloud shows a dot of (node, epoch), which needs a new epoch.
         """
         if PyBytes_GET_SIZE(node) != 16 or PyBytes_GET_SIZE(request_id) != 16:
             raise ValueError("node and request ids are 16 bytes")
@@ -237,7 +262,7 @@ cdef class Siblings:
         if <size_t>PyBytes_GET_SIZE(value) > 0xFFFFFFFF:
             raise ValueError("a value has at most 2**32 - 1 bytes")
         cdef VectorClock seen = NOTHING_SEEN if context is None else context
-        cdef uint8_t packed_dot[DOT_BYTES]
+        cdef uint8_t packed_dot[CLOCK_ENTRY_BYTES]
         cdef PutArguments arguments = PutArguments(
             local=start(self), local_n=length(self), context=seen.entries, context_count=seen.count,
             dot=pack_dot(dot, packed_dot), overwrite=overwrite,
@@ -267,13 +292,13 @@ cdef class Siblings:
         """Which epoch the next put's dot gets here, and whether to raise an alarm: (epoch, alarm).
 
         ``mark_epoch`` goes on only if this process stored this version in a put of its own (``mark_nonce`` is its nonce),
-        the clock shows (node, mark_epoch), and neither ``context`` nor ``dot`` shows a higher counter for it, which would be
-        alarming. Else ``fresh_epoch``, to be drawn at random for this very call.
+        the clock shows (node, mark_epoch), and neither ``context`` nor ``dot`` nor the cloud shows a higher counter for it, which
+        would be alarming. Else ``fresh_epoch``, to be drawn at random for this very call.
         """
         if PyBytes_GET_SIZE(node) != 16:
             raise ValueError("a node id is 16 bytes")
         cdef VectorClock seen = NOTHING_SEEN if context is None else context
-        cdef uint8_t packed_dot[DOT_BYTES]
+        cdef uint8_t packed_dot[CLOCK_ENTRY_BYTES]
         cdef int alarm = 0
         cdef uint64_t epoch = c_epoch_choose(start(self), length(self), mark_nonce, mark_epoch, process_nonce, seen.entries,
                                              seen.count, pack_dot(dot, packed_dot), <const uint8_t *>PyBytes_AS_STRING(node),
@@ -289,6 +314,17 @@ cdef class Siblings:
             raise ValueError("a node id is 16 bytes")
         return c_epoch_survives_merge(start(self), length(self), start(incoming), length(incoming),
                                       <const uint8_t *>PyBytes_AS_STRING(node), mark_epoch) != 0
+
+    def covers(self, dot not None):
+        """Whether the event ``dot`` (node, epoch, counter) is among those that clock and cloud cover."""
+        cdef uint8_t packed_dot[CLOCK_ENTRY_BYTES]
+        return c_object_covers(start(self), length(self), pack_dot((*dot, 0), packed_dot)) != 0
+
+    def reach(self, bytes node not None, uint64_t epoch):
+        """Up to which counter clock and cloud together cover all events of the actor."""
+        if PyBytes_GET_SIZE(node) != 16:
+            raise ValueError("a node id is 16 bytes")
+        return c_object_reach(start(self), length(self), <const uint8_t *>PyBytes_AS_STRING(node), epoch)
 
     def has_request(self, bytes request_id not None):
         """Whether one of these versions was made by this request (16 bytes; all zero is none)."""
@@ -312,10 +348,12 @@ cdef class Siblings:
         return Siblings, (self.packed,)
 
     def __repr__(self):
-        return f"<Siblings {len(self)} under {self.clock!r}>"
+        beyond = f" and {object_cloud_count(start(self))} beyond" if object_cloud_count(start(self)) else ""
+        return f"<Siblings {len(self)} under {self.clock!r}{beyond}>"
 
 
 cdef enum:
+    CLOUD_DOT_BYTES = 32  # node[16], epoch, counter
     SMALL_BYTES = 2048  # a merge of this much is built on the stack
 
 

@@ -36,8 +36,5 @@ cdef class VectorClock:
 # A clock of entries known to be valid; an actual copy.
 cdef VectorClock clock_from_entries(const uint8_t *entries, uint32_t count)
 
-cdef enum:
-    DOT_BYTES = 32  # node[16], epoch, counter
-
-# A dot given by Python as (node, epoch, counter), packed into out, which is returned; NULL for None.
+# One event, given by Python as (node, epoch, counter, timestamp_ms), packed as an entry into out, which is returned; NULL for None.
 cdef const uint8_t *pack_dot(dot, uint8_t *out) except? NULL

@@ -80,10 +80,13 @@ cdef VectorClock clock_from_entries(const uint8_t *entries, uint32_t count):
 cdef const uint8_t *pack_dot(dot, uint8_t *out) except? NULL:
     if dot is None:
         return NULL
-    node, epoch, counter = dot
+    node, epoch, counter, timestamp_ms = dot
     memcpy(out, node_bytes(node), 16)
     store_u64(out + 16, epoch)
     store_u64(out + 24, counter)
+    store_u64(out + 32, timestamp_ms)
+    if not c_clock_check(out, 1):
+        raise ValueError("a dot has a counter of 1 to 2**63 - 1 and a timestamp_ms of 0 to 2**63 - 1")
     return out
 
 

@@ -20,10 +20,9 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from dynamo_fast.core.options import OptionsError
 from dynamo_fast.wire.errors import OutgoingFull
 
-from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.context cimport context_open
 from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
-from dynamo_fast.core.siblings cimport object_check, object_clock, object_clock_count, object_counter, object_sibling_count
+from dynamo_fast.core.siblings cimport object_check, object_clock, object_clock_count, object_covers, object_reach, object_sibling_count
 from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, clock_counter, clock_descends, clock_epoch, clock_timestamp
 from dynamo_fast.node.answers cimport UNSURE, answer_get, refuse, shortfall
 from dynamo_fast.node.failure_detector cimport Peer
@@ -255,7 +254,7 @@ cdef class GetCoordinator:
         cdef uint32_t i
         if request.session is None:
             return True
-        if dot != NULL and object_counter(request.merged, request.merged_n, dot, load_u64(dot + 16)) < load_u64(dot + 24):
+        if dot != NULL and not object_covers(request.merged, request.merged_n, dot):
             return False
         if request.merged != NULL and clock_descends(object_clock(request.merged), object_clock_count(request.merged), request.seen,
                                                      request.seen_count):
@@ -263,7 +262,7 @@ cdef class GetCoordinator:
         for i in range(request.seen_count):
             entry = request.seen + i * CLOCK_ENTRY_BYTES
             if (<int64_t>clock_timestamp(entry) >= self.desk.wall_ms - self.grace_ms
-                    and object_counter(request.merged, request.merged_n, entry, clock_epoch(entry)) < clock_counter(entry)):
+                    and object_reach(request.merged, request.merged_n, entry, clock_epoch(entry)) < clock_counter(entry)):
                 return False
         return True
 

@@ -165,6 +165,7 @@ cdef class PutCoordinator:
                 memcpy(own, sibling.node, 16)
                 store_u64(own + 16, sibling.epoch)
                 store_u64(own + 24, sibling.counter)
+                store_u64(own + 32, sibling.timestamp_ms)
                 dot = own
         if dot != NULL and object_sibling_count(made.data) == 1:
             context, entries, dot = object_clock(made.data), object_clock_count(made.data), NULL

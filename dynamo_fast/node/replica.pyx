@@ -31,6 +31,7 @@ from dynamo_fast.core.digest cimport key_position
 from dynamo_fast.core.merkle cimport entry_hash_at
 from dynamo_fast.core.siblings cimport (
     OBJECT_CLOCK_FULL,
+    OBJECT_TOO_MANY_DOTS,
     OBJECT_TOO_MANY_SIBLINGS,
     SIBLING_TOMBSTONE,
     PutArguments,
@@ -194,7 +195,8 @@ cdef class Replica:
         outcome = object_put(&arguments, made, self.work_bytes - POSITION_BYTES, &n)
         if outcome < 0:
             return (STATUS_CLOCK_FULL if outcome == OBJECT_CLOCK_FULL else
-                    STATUS_TOO_MANY_SIBLINGS if outcome == OBJECT_TOO_MANY_SIBLINGS else STATUS_BAD_REQUEST)
+                    STATUS_TOO_MANY_SIBLINGS if outcome == OBJECT_TOO_MANY_SIBLINGS or outcome == OBJECT_TOO_MANY_DOTS
+                    else STATUS_BAD_REQUEST)
         if object_sibling_count(made) > siblings_max:
             return STATUS_TOO_MANY_SIBLINGS
         if n > object_bytes_max:

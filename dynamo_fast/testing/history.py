@@ -24,8 +24,9 @@ class Fate(Enum):
 class Write:
     """One put or delete. Times are seconds; `w`, `dw` are what was in force for it.
 
-    `firm`: those of `seen` that its context's clock covers, so that they go wherever it is applied. A context that a put returned
-    beside siblings has its own version as a dot only, which goes where it is met and is forgotten by the next put (docs/protocol.md).
+    `firm`: those of `seen` that its context covers, so that they go wherever it is, whatever else was lost. A context that a put returned
+    beside siblings covers its own version by its dot, which the next such context forgets: what that version had replaced, its own
+    copies know (docs/protocol.md).
     """
 
     number: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -78,6 +79,15 @@ class PutIds:
         client._shared.put_id = noted  # type: ignore[method-assign]
 
 
+class Held(NamedTuple):
+    """A context, and the writes that its holder has seen: all, those that its clock covers, and the one that its dot is of."""
+
+    context: bytes = b""
+    seen: frozenset[int] = frozenset()
+    clocked: frozenset[int] = frozenset()
+    dotted: frozenset[int] = frozenset()
+
+
 class Actor:
     """One user. `stopped()` says when to end."""
 
@@ -87,7 +97,7 @@ class Actor:
         self._put_ids = put_ids
         self._client, self._history, self._habits, self._dots, self._probes, self._chance = client, history, habits, dots, probes, chance
         self._session = Session()
-        self._known: dict[bytes, list[tuple[bytes, frozenset[int], frozenset[int]]]] = {}  # by key: contexts, what each saw, and firmly
+        self._known: dict[bytes, list[Held]] = {}  # by key, the latest last
 
     async def run(self, stopped: Callable[[], bool]) -> None:
         habits, chance = self._habits, self._chance
@@ -112,13 +122,15 @@ class Actor:
         chance, habits = self._chance, self._habits
         w, dw = chance.choice(habits.writes)
         strict = chance.random() < habits.strict
-        held = self._known.get(key, [(b"", frozenset(), frozenset())])
-        context, seen, firm = chance.choice(held) if chance.random() < habits.old_context else held[-1]
+        known = self._known.get(key, [Held()])
+        held = chance.choice(known) if chance.random() < habits.old_context else known[-1]
         if chance.random() < habits.blind and not tombstone:
-            context, seen, firm = b"", frozenset(), frozenset()
+            held = Held()
+        context, seen = held.context, held.seen
         write = self._history.write(
-            self.name, key, seen, firm, w=max(w, dw), dw=dw, strict=strict, now_s=trio.current_time(), tombstone=tombstone
-        )
+            self.name, key, seen, held.clocked | held.dotted, w=max(w, dw), dw=dw, strict=strict, now_s=trio.current_time(),
+            tombstone=tombstone,
+        )  # fmt: skip
         self._put_ids.set(write)
         bucket, options = self._bucket(key), {"w": w, "dw": dw, "strict": strict, "deadline_s": habits.deadline_s}
         try:
@@ -132,8 +144,11 @@ class Actor:
             self._probes.hit(f"write answered {type(error).__name__}")
         else:
             write.fate = Fate.OK
-            alone = seen_in(after).dot is None
-            self._hold(key, after, seen | {write.number}, firm | {write.number} if alone else firm)
+            own = frozenset([write.number])
+            if seen_in(after).dot is None:
+                self._hold(key, Held(after, seen | own, held.clocked | own))
+            else:
+                self._hold(key, Held(after, seen | own, held.clocked, own))
             if len(seen) > 1:
                 self._probes.hit("siblings resolved")
         write.ended_s = trio.current_time()
@@ -163,7 +178,7 @@ class Actor:
         if any(sibling.deleted for sibling in result.siblings) or not result.found:
             shown |= self._deletes_in(read.key, result.context)
         read.shown = shown
-        self._hold(read.key, result.context, shown, shown)
+        self._hold(read.key, Held(result.context, shown, shown))
 
     def _deletes_in(self, key: bytes, context: bytes) -> frozenset[int]:
         """A delete has no value by which it could be known: those that the context covers were seen."""
@@ -175,10 +190,10 @@ class Actor:
             if any(seen.has(dot[:24], int.from_bytes(dot[24:], "little")) for _, dot in self._dots.dots(one.put_id))
         )
 
-    def _hold(self, key: bytes, context: bytes, seen: frozenset[int], firm: frozenset[int]) -> None:
-        held = self._known.setdefault(key, [])
-        held.append((context, seen, firm))
-        del held[:-4]
+    def _hold(self, key: bytes, held: Held) -> None:
+        known = self._known.setdefault(key, [])
+        known.append(held)
+        del known[:-4]
 
     async def _fill_cart(self, key: bytes) -> None:
         cart = Cart(key, b"%s.%d" % (self.name.encode(), len(self._history.carts)))

@@ -59,12 +59,12 @@ static int opens(const uint8_t *context, size_t n, uint32_t expected_count)
 static void one_size(uint32_t count, const uint8_t *dot)
 {
     const size_t n = context_bytes(count, dot != NULL);
-    assert(n == 48 + 40 * (size_t)count + (dot ? 32 : 0));
+    assert(n == 48 + 40 * (size_t)count + (dot ? 40 : 0));
     uint8_t *entries = malloc(40 * (size_t)count), *context = malloc(n);
     for (size_t i = 0; i < 40 * (size_t)count; i++)
         entries[i] = (uint8_t)(i * 7);
     context_seal(key, cluster, position, entries, count, dot, context);
-    assert(!dot || memcmp(context + n - 40, dot, 32) == 0);
+    assert(!dot || memcmp(context + n - 48, dot, 40) == 0);
     assert(opens(context, n, count));
     assert(count == 0 || memcmp(context + CONTEXT_HEADER_BYTES, entries, 40 * (size_t)count) == 0);
 
@@ -117,7 +117,7 @@ int main(void)
         position[i] = (uint8_t)(200 + i);
     }
     vectors();
-    uint8_t dot[32];
+    uint8_t dot[40];
     for (size_t i = 0; i < sizeof dot; i++)
         dot[i] = (uint8_t)(i * 11);
     for (uint32_t count = 0; count < 4; count++) {

@@ -81,7 +81,7 @@ class Object:
 
 def context_of(position: bytes, seen: Seen) -> bytes:
     entries = b"".join(struct.pack("<24sQQ", actor, counter, 0) for actor, counter in sorted(seen.clock.items()))
-    dot = b"" if seen.dot is None else struct.pack("<24sQ", *seen.dot)
+    dot = b"" if seen.dot is None else struct.pack("<24sQ8x", *seen.dot)
     return struct.pack("<BBHI16s16s", 1, bool(dot), len(seen.clock), 0, CLUSTER_ID, position) + entries + dot + bytes(8)
 
 

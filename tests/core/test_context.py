@@ -29,16 +29,16 @@ def test_what_was_sealed_opens(count: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 1024, 1636])
 def test_a_dot_beyond_the_clock_is_sealed_with_it(count: int) -> None:
     clock = VectorClock((bytes([i % 256, i // 256]) * 8, i, i + 1, i) for i in range(count))
-    dot = (b"d" * 16, 2**64 - 1, 17)
+    dot = (b"d" * 16, 2**64 - 1, 17, 1000)
     context = seal_context(SECRET, CLUSTER, POSITION, clock, dot)
-    assert len(context) == 80 + 40 * count < 2**16
+    assert len(context) == 88 + 40 * count < 2**16
     assert context[1] == 1
-    assert context[-40:-8] == b"d" * 16 + b"\xff" * 8 + (17).to_bytes(8, "little")
+    assert context[-48:-8] == b"d" * 16 + b"\xff" * 8 + (17).to_bytes(8, "little") + (1000).to_bytes(8, "little")
     assert open_context(SECRET, CLUSTER, POSITION, context) == (clock, dot)
 
 
-@pytest.mark.parametrize("dot", [None, (b"d" * 16, 5, 17)])
-def test_every_flipped_bit_is_refused(dot: tuple[bytes, int, int] | None) -> None:
+@pytest.mark.parametrize("dot", [None, (b"d" * 16, 5, 17, 1000)])
+def test_every_flipped_bit_is_refused(dot: tuple[bytes, int, int, int] | None) -> None:
     context = seal_context(SECRET, CLUSTER, POSITION, CLOCK, dot)
     for bit in range(8 * len(context)):
         changed = bytearray(context)
@@ -71,7 +71,7 @@ def test_noise_is_refused(noise: bytes) -> None:
 def test_a_clock_too_long_for_a_context_is_refused() -> None:
     longest = VectorClock([(b"n" * 16, epoch, 1, 0) for epoch in range(1637)])
     with pytest.raises(ValueError, match="one less with a dot"):
-        seal_context(SECRET, CLUSTER, POSITION, longest, (b"n" * 16, 1, 2))
+        seal_context(SECRET, CLUSTER, POSITION, longest, (b"n" * 16, 1, 2, 3))
 
 
 def test_siphash_of_the_paper() -> None:

@@ -121,3 +121,17 @@ def test_a_higher_counter_for_ones_own_epoch_is_alarming() -> None:
     assert not local.epoch_survives_merge(ahead, node=A, mark_epoch=5)
     assert local.epoch_survives_merge(ahead, node=A, mark_epoch=6)
     assert not Siblings().epoch_survives_merge(local, node=A, mark_epoch=5)
+
+
+def test_a_dot_of_ones_own_epoch_in_a_cloud_is_alarming_if_it_is_not_held() -> None:
+    """Somebody wrote on from a version that this node, by its mark, never made."""
+    local = Siblings().put(b"v", node=A, epoch=5)
+    theirs = Siblings().put(b"w", node=B, epoch=9, dot=(A, 5, 2, 0))
+    assert not local.epoch_survives_merge(theirs, node=A, mark_epoch=5)
+    assert local.epoch_survives_merge(theirs, node=A, mark_epoch=6)
+    assert local.put(b"w", node=A, epoch=5).epoch_survives_merge(theirs, node=A, mark_epoch=5)
+    assert choose(local.merge(theirs), (77, 5)) == (1000, True)
+    assert choose(local.merge(theirs).merge(local.put(b"w", node=A, epoch=5)), (77, 5)) == (5, False)
+    known = Siblings().put(b"w", node=B, epoch=9, dot=(A, 5, 1, 0))
+    assert local.epoch_survives_merge(known, node=A, mark_epoch=5)
+    assert choose(local.merge(known), (77, 5)) == (5, False)

@@ -62,3 +62,15 @@ def test_later_puts_merge_as_if_nothing_had_been_settled(steps, later, entries_m
             made = ours.put(b"new", node=node, epoch=epoch + 10, timestamp_ms=timestamp_ms, context=ours.clock)
             assert theirs.merge(made).values == made.values
             ours, theirs = made, theirs.merge(made)
+
+
+@given(puts, puts, st.integers(0, 5))
+def test_what_was_superseded_before_it_came_stays_so(steps, more, entries_max) -> None:
+    elsewhere = written([(node, epoch + 20, timestamp_ms, False, False) for node, epoch, timestamp_ms, _, _ in more])
+    last = elsewhere.siblings[-1]
+    before = written(steps).put(b"w", node=NODES[0], epoch=50, dot=(*last.dot, last.timestamp_ms))
+    after = before.settle(entries_max, 100)
+    assert after.cloud == before.cloud == (last.dot,)
+    assert Siblings(after.packed) == after
+    assert after.merge(elsewhere).siblings == before.merge(elsewhere).siblings
+    assert last not in after.merge(elsewhere).siblings

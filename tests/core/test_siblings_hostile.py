@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dynamo_fast.core.siblings import Dot, ObjectError, Sibling, Siblings
 from dynamo_fast.core.vector_clock import VectorClock
-from tests.models.siblings import merge_entries, yield_to_newer
+from tests.models.siblings import covered, merge_entries, yield_to_newer
 from tests.models.vector_clock import ModelClock
 
 A, B, C = (bytes([letter]) * 16 for letter in b"abc")
@@ -23,11 +23,12 @@ def pack_sibling(version: Sibling, actor: int, *, flags: int = 0, zero: int = 0,
     return numbers + version.request_id + version.value
 
 
-def pack(clock: VectorClock, siblings: Iterable[Sibling]) -> bytes:
+def pack(clock: VectorClock, siblings: Iterable[Sibling], cloud: Iterable[Dot] = ()) -> bytes:
     """The layout of _ext/siblings.h, written a second time."""
     actors = [(entry.node, entry.epoch) for entry in clock]
     packed = [pack_sibling(version, actors.index(version.dot[:2])) for version in siblings]
-    return struct.pack("<BBHHH", 1, 0, len(clock), len(packed), 0) + clock.packed + b"".join(packed)
+    dots = [struct.pack("<16sQQ", *dot) for dot in cloud]
+    return struct.pack("<BBHHH", 1, 0, len(clock), len(packed), len(dots)) + clock.packed + b"".join(packed + dots)
 
 
 def version(dot: Dot, value: bytes = b"v", *, timestamp_ms: int = 0, tombstone: bool = False, wins: bool = False) -> Sibling:
@@ -36,7 +37,7 @@ def version(dot: Dot, value: bytes = b"v", *, timestamp_ms: int = 0, tombstone: 
 
 @st.composite
 def objects(draw: st.DrawFn) -> Siblings:
-    """Any valid object: siblings anywhere under any clock, whether or not a history could lead to it."""
+    """Any valid object: siblings anywhere under any clock, any cloud beside it, whether or not a history could lead to it."""
     actors = st.tuples(st.sampled_from([A, B, C]), st.sampled_from([0, 2**64 - 1]))
     clock = ModelClock(draw(st.dictionaries(actors, st.tuples(st.integers(1, 3), st.integers(0, 3)), max_size=4)))
     kept = {}
@@ -47,15 +48,16 @@ def objects(draw: st.DrawFn) -> Siblings:
             value = b"" if tombstone else draw(st.sampled_from([b"", b"x", b"y", b"long enough"]))
             kept[dot] = Sibling(value, tombstone, dot, draw(st.integers(0, 3)), bytes([draw(st.integers(0, 2))]) * 16,
                                 draw(st.booleans()))
-    return Siblings(pack(clock.packed(), yield_to_newer(clock, kept)))
+    dots = draw(st.sets(st.builds(lambda actor, counter: Dot(*actor, counter), actors, st.integers(1, 4)), max_size=5))
+    cloud = sorted(dot for dot in dots if not covered(clock, dot))
+    return Siblings(pack(clock.packed(), yield_to_newer(clock, kept), cloud))
 
 
 @settings(max_examples=200)
 @given(objects(), objects())
 def test_any_two_valid_objects_merge_as_the_model_says(a: Siblings, b: Siblings) -> None:
     merged = a.merge(b)
-    clock, siblings = merge_entries(a, b)
-    assert merged.packed == pack(clock.packed(), siblings)
+    assert merged.packed == pack(merge_entries(a, b)[0].packed(), *merge_entries(a, b)[1:])
     assert b.merge(a) == merged
     assert Siblings(merged.packed) == merged
     assert a.merge(a) == a
@@ -71,7 +73,7 @@ def test_a_changed_byte_is_refused_or_is_another_valid_object(valid: Siblings, d
         changed = Siblings(bytes(packed))
     except ObjectError:
         return
-    assert pack(changed.clock, changed.siblings) == packed  # canonical: nothing is ignored
+    assert pack(changed.clock, changed.siblings, changed.cloud) == packed  # canonical: nothing is ignored
     merged = changed.merge(valid)
     assert merged == valid.merge(changed)
     assert Siblings(merged.packed) == merged
@@ -93,7 +95,7 @@ def test_noise_never_passes_as_an_object_with_siblings(noise: bytes) -> None:
             accepted = Siblings(data)
         except ObjectError:
             continue
-        assert pack(accepted.clock, accepted.siblings) == data
+        assert pack(accepted.clock, accepted.siblings, accepted.cloud) == data
 
 
 def test_each_fault_is_told_apart() -> None:
@@ -101,15 +103,32 @@ def test_each_fault_is_told_apart() -> None:
     a1, a2, b1 = Dot(A, 0, 1), Dot(A, 0, 2), Dot(B, 0, 1)
     head = struct.pack("<BBHHH", 1, 0, 2, 1, 0) + clock.packed
     two = struct.pack("<BBHHH", 1, 0, 2, 2, 0) + clock.packed
+    below, above, beside = (struct.pack("<16sQQ", *dot) for dot in (Dot(A, 0, 3), Dot(A, 0, 5), Dot(C, 2**64 - 1, NUMBER_MAX)))
+
+    def clouded(*dots: bytes, count: int | None = None) -> bytes:
+        stated = len(dots) if count is None else count
+        return good[:6] + struct.pack("<H", stated) + good[8:] + b"".join(dots)
+
     good = head + pack_sibling(version(a1), 0)
     assert Siblings(good).values == (b"v",)
+    assert Siblings(clouded(below, above, beside)).cloud == ((A, 0, 3), (A, 0, 5), (C, 2**64 - 1, NUMBER_MAX))
     for data, message in [
         (b"", "ends before"),
         (good[:7], "ends before"),
         (b"\x02" + good[1:], "unknown format"),
         (b"\0" + good[1:], "unknown format"),
-        (good[:1] + b"\x01" + good[2:], "reserved bytes"),
-        (good[:6] + b"\x01" + good[7:], "reserved bytes"),
+        (good[:1] + b"\x01" + good[2:], "reserved byte"),
+        (clouded(count=1), "ends before"),
+        (clouded(below, count=2), "ends before"),
+        (clouded(below, above, count=1), "more bytes"),
+        (clouded(below[:-1], count=1), "ends before"),
+        (clouded(above, below), "cloud is unsorted"),
+        (clouded(beside, above), "cloud is unsorted"),
+        (clouded(below, below), "cloud is unsorted"),
+        (clouded(struct.pack("<16sQQ", A, 0, 2)), "that the clock covers"),
+        (clouded(struct.pack("<16sQQ", B, 0, 1)), "that the clock covers"),
+        (clouded(struct.pack("<16sQQ", C, 0, 0)), "out of range"),
+        (clouded(struct.pack("<16sQQ", C, 0, 2**63)), "out of range"),
         (struct.pack("<BBHHH", 1, 0, 2, 0, 0) + clock.packed[40:] + clock.packed[:40], "unsorted"),
         (struct.pack("<BBHHH", 1, 0, 1638, 0, 0) + bytes(40 * 1638), "clock"),
         (struct.pack("<BBHHH", 1, 0, 65535, 65535, 0), "ends before"),

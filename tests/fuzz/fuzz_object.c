@@ -18,6 +18,13 @@ static void walk(const uint8_t *object, size_t n)
         count++;
     }
     CHECK(count == object_sibling_count(object));
+    for (uint32_t i = 0; i < object_cloud_count(object); i++) {
+        const uint8_t *dot = cloud_dot(object_cloud(object, n), i);
+        touch(dot, CLOUD_DOT_BYTES);
+        CHECK(object_covers(object, n, dot));
+        CHECK(object_counter(object, n, dot, clock_epoch(dot)) < clock_counter(dot));
+        CHECK(object_reach(object, n, dot, clock_epoch(dot)) != clock_counter(dot) - 1);
+    }
 }
 
 /* Joins a and b and returns the result in memory of its own, or NULL when it is refused. */
@@ -27,7 +34,7 @@ static uint8_t *joined(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_
     uint8_t *out = malloc(room);
     CHECK(out != NULL);
     int code = object_merge(a, a_n, b, b_n, out, room, n);
-    if (code == OBJECT_CLOCK_FULL || code == OBJECT_TOO_MANY_SIBLINGS) {
+    if (code == OBJECT_CLOCK_FULL || code == OBJECT_TOO_MANY_SIBLINGS || code == OBJECT_TOO_MANY_DOTS) {
         free(out);
         return NULL;
     }
@@ -64,12 +71,14 @@ static void check_put(const uint8_t *object, size_t n, const uint8_t *other, siz
         .local = object, .local_n = n, .context = object_clock(other), .context_count = object_clock_count(other),
         .node = node, .epoch = 7, .timestamp_ms = 1000, .request_id = request_id, .value = node, .value_n = 3,
         .overwrite = (int)(other_n & 1), .last_write_wins = (int)(n & 1),
+        .dot = n & 2 && object_clock_count(other) ? object_clock(other) : NULL,
     };
     size_t room = object_put_bound(&put), out_n = 0;
     uint8_t *out = malloc(room);
     CHECK(out != NULL);
     int code = object_put(&put, out, room, &out_n);
-    CHECK(code == OBJECT_OK || code == OBJECT_CLOCK_FULL || code == OBJECT_TOO_MANY_SIBLINGS);
+    CHECK(code == OBJECT_OK || code == OBJECT_CLOCK_FULL || code == OBJECT_TOO_MANY_SIBLINGS || code == OBJECT_TOO_MANY_DOTS ||
+          code == OBJECT_ACTOR_IN_CLOUD);
     if (code == OBJECT_OK) {
         CHECK(out_n <= room && object_check(out, out_n) == OBJECT_OK && object_has_request(out, out_n, request_id));
         walk(out, out_n);

@@ -3,7 +3,8 @@
  *
  * An instruction is two bytes. The first: bits 0-1 the replica, bits 2-3 the source, bits 4-5 what to do (0 merge the
  * source in, 1 put with the source's clock as context, 2 blind put, 3 put over all). The second: bit 0 tombstone, bit 1
- * last-write-wins, bit 2 a new epoch for the replica, bits 3-7 the clock's step. */
+ * last-write-wins, bit 2 a new epoch for the replica, bits 3-7 the clock's step; the first's bits 6-7, when not 0, choose one
+ * of the source's siblings that the put supersedes by its dot, whether its replica holds that or not. */
 #include "fuzz.h"
 #include "put.h"
 #include "siblings.h"
@@ -47,10 +48,28 @@ static void check_laws(const Replica *replicas)
     }
 }
 
-static void put(Replica *replica, const Replica *source, int index, uint8_t how, uint8_t flags, uint64_t *now_ms, uint8_t step)
+/* The event of the source's sibling of that number, counted from 1, as a clock entry, or NULL. */
+static const uint8_t *event_of(const Replica *source, uint8_t number, uint8_t *out)
+{
+    SiblingView view;
+    size_t offset = 0;
+    for (uint8_t i = 0; i < number; i++)
+        if (!object_next(source->bytes, source->n, &offset, &view))
+            return NULL;
+    if (number == 0)
+        return NULL;
+    memcpy(out, view.node, 16);
+    store_u64(out + 16, view.epoch);
+    store_u64(out + 24, view.counter);
+    store_u64(out + 32, view.timestamp_ms);
+    return out;
+}
+
+static void put(Replica *replica, const Replica *source, int index, uint8_t how, uint8_t flags, uint64_t *now_ms, uint8_t step,
+                uint8_t dot_number)
 {
     static Replica out;
-    uint8_t node[16] = {(uint8_t)index}, request_id[16] = {step, 1};
+    uint8_t node[16] = {(uint8_t)index}, request_id[16] = {step, 1}, dot[CLOCK_ENTRY_BYTES];
     if (flags & 4)
         replica->epoch += 1;
     *now_ms += flags >> 3;
@@ -58,12 +77,13 @@ static void put(Replica *replica, const Replica *source, int index, uint8_t how,
         .local = replica->n ? replica->bytes : NULL, .local_n = replica->n,
         .context = how == 1 && source->n ? object_clock(source->bytes) : NULL,
         .context_count = how == 1 && source->n ? object_clock_count(source->bytes) : 0,
-        .overwrite = how == 3, .node = node, .epoch = replica->epoch, .timestamp_ms = *now_ms, .request_id = request_id,
+        .dot = event_of(source, dot_number, dot), .overwrite = how == 3, .node = node, .epoch = replica->epoch, .timestamp_ms = *now_ms, .request_id = request_id,
         .tombstone = flags & 1, .last_write_wins = flags >> 1 & 1, .value = &step, .value_n = flags & 1 ? 0 : 1,
     };
     CHECK(object_put_bound(&arguments) <= OBJECT_BYTES_MAX);
     CHECK(object_put(&arguments, out.bytes, object_put_bound(&arguments), &out.n) == OBJECT_OK);
     CHECK(object_check(out.bytes, out.n) == OBJECT_OK && object_has_request(out.bytes, out.n, request_id));
+    CHECK(!arguments.dot || object_covers(out.bytes, out.n, dot));
     memcpy(replica->bytes, out.bytes, out.n);
     replica->n = out.n;
 }
@@ -85,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             memcpy(replicas[index].bytes, merged.bytes, merged.n);
             replicas[index].n = merged.n;
         } else {
-            put(&replicas[index], &replicas[source], index, how, second, &now_ms, (uint8_t)step);
+            put(&replicas[index], &replicas[source], index, how, second, &now_ms, (uint8_t)step, first >> 6);
         }
     }
     check_laws(replicas);

@@ -15,13 +15,16 @@ SECRET = bytes(range(16))
 
 
 def objects() -> list[Siblings]:
-    """One of each kind: empty, one value, siblings, a tombstone beside a value, last-write-wins, several actors."""
+    """One of each kind: empty, one value, siblings, a tombstone beside a value, last-write-wins, several actors, clouds."""
     first = Siblings().put(b"one", node=NODES[0], epoch=1, timestamp_ms=1000, request_id=b"a" * 16)
     second = first.put(b"two", node=NODES[0], epoch=1, timestamp_ms=2000, request_id=b"b" * 16)
     elsewhere = first.put(b"three", node=NODES[1], epoch=9, timestamp_ms=3000, context=first.clock, request_id=b"c" * 16)
     deleted = elsewhere.put(node=NODES[2], epoch=3, timestamp_ms=4000, tombstone=True, request_id=b"d" * 16)
     last = Siblings().put(b"last", node=NODES[1], epoch=9, timestamp_ms=5000, last_write_wins=True, request_id=b"e" * 16)
-    return [Siblings(), first, second, elsewhere, deleted, last, second.merge(elsewhere), second.merge(deleted)]
+    clouded = first
+    for counter, epoch in ((2, 1), (4, 1), (1, 2)):
+        clouded = clouded.put(b"five", node=NODES[1], epoch=9, context=clouded.clock, dot=(NODES[0], epoch, counter, 2000))
+    return [Siblings(), first, second, elsewhere, deleted, last, clouded, second.merge(elsewhere), second.merge(deleted)]
 
 
 def frame_seeds() -> Iterator[bytes]:
@@ -47,11 +50,12 @@ def clock_seeds() -> Iterator[bytes]:
 
 def context_seeds() -> Iterator[bytes]:
     yield from (seal_context(SECRET, NODES[0], NODES[1], each.clock) for each in objects())
+    yield seal_context(SECRET, NODES[0], NODES[1], objects()[1].clock, (NODES[2], 7, 5, 1000))
 
 
 def siblings_seeds() -> Iterator[bytes]:
     """Programs of two bytes an instruction, see fuzz_siblings.c: puts at each replica, then merges around."""
-    puts = bytes([0x10, 0x08, 0x21, 0x08, 0x26, 0x0A, 0x32, 0x09])
+    puts = bytes([0x10, 0x08, 0x21, 0x08, 0x26, 0x0A, 0x32, 0x09, 0x66, 0x08, 0x91, 0x08])
     merges = bytes([0x04, 0x00, 0x09, 0x00, 0x02, 0x00])
     yield from (puts, puts + merges, (puts + merges) * 4, merges + puts)
 

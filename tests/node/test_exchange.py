@@ -117,9 +117,12 @@ def test_an_object_goes_only_to_who_lacks_something_of_it() -> None:
     old, new = Siblings(version(b"1")), Siblings(version(b"1", counter=2))
     other = Siblings(version(b"x", node=2))
     both = old.merge(other)
+    clouded = old.merge(Siblings().put(b"y", node=b"n" * 16, dot=(b"m" * 16, 1, 5, 0)))
+    same_without = Siblings(clouded.packed[:6] + bytes(2) + clouded.packed[8:-32])
     for ours, theirs, expected in (
         (None, b"", Ways(False, False)), (None, old, Ways(True, False)), (old, b"", Ways(False, True)),
         (old, old, Ways(False, False)), (old, new, Ways(True, False)), (new, old, Ways(False, True)),
+        (clouded, same_without, Ways(False, True)), (same_without, clouded, Ways(True, False)), (clouded, clouded, Ways(False, False)),
         (old, other, Ways(True, True)), (both, other, Ways(False, True)), (other, both, Ways(True, False)),
     ):  # fmt: skip
         outline = theirs.outline().packed if isinstance(theirs, Siblings) else b""
