@@ -70,6 +70,7 @@ class Machine:
         self._scopes: list[tuple[Life, trio.CancelScope]] = []
         self._chance = random.Random(f"{cluster.seed} {name}")
         self._stop = trio.Event()
+        self._succeeded = False  # whether another process is to follow the one that drains
         self._reactor: VirtualReactor | None = None
         self._ended = trio.Event()
 
@@ -98,8 +99,9 @@ class Machine:
     # Its process ----------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """A new process on whatever the disk holds; nothing if there is one."""
+        """A new process on whatever the disk holds; nothing if there is one, but that one that drains still has a successor."""
         if self.state in (State.RUNNING, State.FROZEN):
+            self._succeeded = self._stop.is_set()
             return
         if self.state is State.DARK:
             self.cluster.network.lighten(self.name)
@@ -108,7 +110,7 @@ class Machine:
         self.engine.reopen(min(lost, self.engine.written_to))
         self.state, self.failure = State.RUNNING, None
         self.starts += 1
-        self._stop, self._ended = trio.Event(), trio.Event()
+        self._stop, self._ended, self._succeeded = trio.Event(), trio.Event(), False
         life = self._life = Life()
         life.context.run(self.cluster.nursery.start_soon, self._process, life)
 
@@ -133,7 +135,7 @@ class Machine:
                 cluster.process_failed(self, error)
         if life is self._life and self.state is State.RUNNING:
             self._gone(State.STOPPED)
-            if again:
+            if again or self._succeeded:
                 cluster.clock.after(RESTART_S, self._start_again, self.starts)
 
     def _start_again(self, starts: int) -> None:

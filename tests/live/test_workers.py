@@ -39,7 +39,7 @@ class Workers:
     def __init__(self, directory: Path) -> None:
         self.node = Node(directory, 0, "127.0.0.1", ["--workers", str(WORKERS)])
         self.node.port = port_for_all("127.0.0.1")
-        self.node.address = f"127.0.0.1:{self.node.port}"
+        self.node.address = self.node.listen = self.node.reach = f"127.0.0.1:{self.node.port}"
         self.node.arguments += ["--bootstrap", self.node.address]
         self.addresses = [f"127.0.0.1:{self.node.port + 10 * number}" for number in range(WORKERS)]
 
