@@ -16,6 +16,7 @@ from libc.stdint cimport uint8_t
 from dynamo_fast.storage.engine cimport FIND_RECORD, FIND_ROT, ROOM_NONE, ROOM_SOFT
 from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView
 
+from dynamo_fast.storage import scrubbing
 from dynamo_fast.storage.engine import ReadOnlyError
 from dynamo_fast.storage.report import LeafFindings
 from dynamo_fast.storage.memory_engine import MemoryEngine
@@ -181,10 +182,17 @@ cdef class FaultyEngine(Engine):
         return self.syncs_fail
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
-        return self.inner.scan(start, end, limit)
+        """What cannot be read is passed over, as the engine with a disk does."""
+        found = self.inner.scan(start, end, limit + len(self.damaged))
+        return [one for one in found if one[0] not in self.damaged][:limit]
 
     def recompute(self, partition: int, leaf: int, mac_key: bytes | None = None) -> LeafFindings:
-        return self.inner.recompute(partition, leaf, mac_key)
+        start, end = scrubbing.leaf_range(partition, leaf, self.forest.partitions, self.forest.leaf_count)
+        sums = scrubbing.sum_up(self.scan(start, end, scrubbing.ALL), iter(()), None)
+        corrected = scrubbing.correct(self.forest, partition, leaf, start, sums.visible)
+        if corrected:
+            self.suspect(partition)
+        return LeafFindings(sums.visible_records, corrected=corrected)
 
     def statistics(self) -> dict:
         return {**self.inner.statistics(), "read_only": self.refusal}
