@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.testing.history import Fate, History, Version, Write
 
 Final = Mapping[bytes, Sequence[Version]]  # by key, the versions that remain when all is healed
@@ -128,6 +129,17 @@ def diverged(copies: Mapping[bytes, Mapping[str, bytes | None]]) -> list[Violati
                   + ", ".join(f"{home} {'nothing' if one is None else f'{len(one)} bytes'}" for home, one in homes.items()))
         for key, homes in copies.items()
         if len(set(homes.values())) > 1
+    ]  # fmt: skip
+
+
+def hint_gone_early(key: bytes, kept: bytes, owners: Mapping[str, bytes | None]) -> list[Violation]:
+    """A hint, packed, that is being removed; by owner that it was kept for, what that one has on disk: each has all that the hint says."""
+    hint = Siblings(kept)
+    return [
+        Violation("hints reach their owners", key, f"a hint for {name} on {key!r} was removed, and {name} has "
+                  + ("nothing" if held is None else "something else") + " on its disk")
+        for name, held in owners.items()
+        if held is None or Siblings(held).merge(hint).packed != held
     ]  # fmt: skip
 
 

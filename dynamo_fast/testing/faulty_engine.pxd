@@ -14,6 +14,7 @@ cdef class FaultyEngine(Engine):
     cdef public bint hold_syncs     # a sync that is asked for is not done until `finish_syncs`
     cdef public bint syncs_fail     # from now on an fdatasync fails, and nothing more becomes durable
     cdef public object on_sync      # called instead of doing a sync at once; whoever it is calls `finish_syncs`; None: nobody
+    cdef public object on_removal   # called with the store key and the record before one is removed, given a journal; None: nobody
     cdef readonly uint64_t writes   # log writes that have worked
     cdef readonly uint64_t written_to   # log position up to which log writes have worked
     cdef DotRegistry dots           # is shown every record that is stored; None: nobody

@@ -67,6 +67,13 @@ cdef class FaultyEngine(Engine):
                 records[store_key] = replaced
         return records
 
+    def on_disk(self, bytes store_key not None) -> bytes | None:
+        """The record as the worst loss of power would leave it."""
+        for _, key, replaced in self.journal:
+            if key == store_key:
+                return replaced
+        return self.inner.get(store_key)
+
     def reopen(self, position: int) -> None:
         """Another process opens what there was up to a log position, which is not before `durable`; nothing refuses any more but `failure`."""
         if position < self.written:
@@ -131,6 +138,8 @@ cdef class FaultyEngine(Engine):
         if self.refusal is not None:
             raise ReadOnlyError(self.refusal)
         replaced = self.inner.get(key) if self.journal is not None else None
+        if replaced is not None and self.on_removal is not None:
+            self.on_removal(key, replaced)
         self.inner.remove(store_key, self.hash_in_tree(store_key, key, old_hash))
         self.damaged.discard(key)
         self.unwritten = True

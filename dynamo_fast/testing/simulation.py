@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import trio
 
@@ -27,6 +28,7 @@ from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.faults import Faults
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.history import Fate, History, Version, Write, write_of
+from dynamo_fast.testing.machine import Machine
 from dynamo_fast.testing.swarm import Mix
 from dynamo_fast.testing.workload import CART, Actor, Probes, PutIds, join_carts
 
@@ -76,6 +78,8 @@ class Simulation:
                 self.put_ids.note(client)
             if self.history.last_write_wins:
                 await clients[0].cluster.set_bucket(LAST_WRITE_WINS, BucketSettings(reconcile="last-write-wins"))
+            for machine in cluster.machines.values():
+                machine.engine.on_removal = partial(self._removed, machine)
             actors = [self._actor(number, clients[number % mix.clients]) for number in range(mix.actors)]
             for _ in range(mix.rounds):
                 await self._round(actors)
@@ -136,6 +140,20 @@ class Simulation:
                         self.violations.append(Violation("always writable", key, f"only {core} were left, and could not do {what}"))
         self.probes.hit("outlived the others")
         await cluster.clock.moment(self.faults.heal)
+
+    def _removed(self, machine: Machine, store_key: bytes, record: bytes) -> None:
+        """A hint may go when its owner has it on disk. (One that is too old to wait goes elsewhere, and destroyed disks have nothing.)"""
+        parts = decode_record(record)
+        newest_ms = max((one.timestamp_ms for one in Siblings(parts.packed).siblings), default=0)
+        too_old = newest_ms < machine.wall_ms() - 1000 * machine.config.limits.hint_age_max_s
+        if not parts.owed or too_old or parts.placement_number != self.cluster.placement().number & 0xFFFF:
+            return
+        homes = self.cluster.homes_of_partitions()[machine.engine.forest.place(store_key[:16])[0]]
+        owners = [one for slot, one in enumerate(homes) if parts.owed >> slot & 1 and one.name not in self.guard.destroyed]
+        on_disk = {one.name: one.engine.on_disk(store_key) for one in owners}
+        held = {name: None if one is None else decode_record(one).packed for name, one in on_disk.items()}
+        self.violations += checkers.hint_gone_early(parts.key, parts.packed, held)
+        self.probes.hit("hints removed")
 
     # Rest ---------------------------------------------------------------------------------------------------------------------------
 

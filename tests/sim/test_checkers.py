@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.testing import checkers
 from dynamo_fast.testing.history import Cart, Fate, History, Version, Write, value_of, write_of, writes_in
 
@@ -156,3 +157,12 @@ def test_a_session_reads_its_writes_and_never_goes_back() -> None:
     assert len(checkers.broken_sessions(history)) == 1
     history.reads[-1].session = False
     assert checkers.broken_sessions(history) == []
+
+
+def test_a_hint_goes_when_its_owner_has_all_of_it_on_disk() -> None:
+    hint = Siblings().put(b"one", node=bytes(16))
+    other = Siblings().put(b"other", node=b"o" * 16)
+    held = {"a": hint.packed, "b": hint.merge(other).packed, "c": hint.put(b"next", node=bytes(16), context=hint.clock).packed}
+    assert checkers.hint_gone_early(KEY, hint.packed, held) == []
+    found = checkers.hint_gone_early(KEY, hint.packed, {"a": None, "b": other.packed})
+    assert [one.promise for one in found] == ["hints reach their owners"] * 2
