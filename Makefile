@@ -26,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := DYNAMO_FAST_PREBUILT=1 $(PIP) install --no-build-isolation
 SOURCES := setup.py $(wildcard _ext/*.[ch]) $(shell find dynamo_fast -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help dev test check demo bench compare paper crash reliability sim fuzz gate gate-renew smoke clean build \
+.PHONY: help dev test check demo bench compare paper crash reliability sim mutants fuzz gate gate-renew smoke clean build \
 	check-style check-types check-stubs check-warnings check-c check-docs
 
 help:  ## what can be made
@@ -107,6 +107,9 @@ reliability: .venv/stamp-test  ## every promise attacked, for MINUTES=60 altoget
 
 sim: .venv/stamp-test  ## SEEDS=500 clusters under mischief in virtual time, from seed FIRST=0 on; every promise is looked after
 	@$(BIN)/python -m dynamo_fast.testing.sim --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
+
+mutants: .venv/stamp-test  ## plants every bug of tests/mutants and sees that the simulator, or a test, notices (ARGS="--only NAME --seeds 100")
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 fuzz: .venv/stamp-test  ## every decoder for FUZZ_SECONDS=30 seconds each, from mutations of golden messages
 	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)

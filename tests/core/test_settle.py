@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamo_fast.core.siblings import Siblings
@@ -34,6 +34,7 @@ def model(object: Siblings, entries_max: int, before_ms: int) -> set[tuple[bytes
     return left
 
 
+@example([(NODES[0], 1, 1, False, False), (NODES[1], 1, 5, False, False)], 0, 25)
 @given(puts, st.integers(0, 12), st.integers(0, 25))
 def test_the_oldest_go_first_and_never_one_that_is_needed(steps, entries_max, before_ms) -> None:
     before = written(steps)

@@ -7,8 +7,8 @@ import itertools
 import trio
 
 from dynamo_fast.core.siblings import Siblings
-from dynamo_fast.node.forgetting import CLOCK_ENTRIES_KEPT
-from dynamo_fast.storage.schema import encode_store_key
+from dynamo_fast.node.forgetting import CLOCK_ENTRIES_KEPT, packed
+from dynamo_fast.storage.schema import encode_store_key, record_hash
 from dynamo_fast.wire.connection import Connection
 from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
 from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
@@ -111,6 +111,26 @@ def test_a_delete_waits_while_somebody_keeps_a_hint() -> None:
     in_virtual_time(scenario)
 
 
+def test_a_delete_waits_for_a_hint_that_does_not_move() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        keeper = next(node for node in nodes if node not in there)
+        keeper.node.handoff.round = trio.sleep_forever
+        await trio.sleep(2)  # a round that had begun is over
+        context = await put(world, there[0], key, w=3)
+        store_key = keeper.store_key(key)
+        keeper.records.put(store_key, hint_of(keeper, key, there[0].packed(key)))
+        await delete(world, there[0], key, context, w=3)
+        await trio.sleep(4 * GRACE_S)
+        assert copies(there, key) == 3
+        keeper.records.delete(store_key)
+        await world.until(lambda: copies(nodes, key) == 0, within_s=3 * GRACE_S)
+
+    in_virtual_time(scenario)
+
+
 def hint_of(keeper: ExchangingNode, key: bytes, packed: bytes | None) -> bytes:
     from dynamo_fast.core.digest import key_position
     from dynamo_fast.core.merkle import entry_hash
@@ -126,10 +146,45 @@ def test_a_delete_that_not_all_homes_have_stays() -> None:
         key = KEYS[0]
         there = homes(nodes, key)
         await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        for node in nodes:  # an exchange would bring the version back, and then all have it
+            node.node.anti_entropy.exchange = lambda session, tally: trio.sleep_forever()
         there[2].records.damage(there[2].store_key(key))
         await trio.sleep(4 * GRACE_S)
         assert there[0].packed(key) is not None
         assert there[1].packed(key) is not None
+
+    in_virtual_time(scenario)
+
+
+def test_a_delete_waits_for_what_is_being_carried() -> None:
+    """A batch that was read before the delete came may still arrive somewhere."""
+
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        with there[1].node.delivery.flights.flight():
+            await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+            await trio.sleep(4 * GRACE_S)
+            assert copies(nodes, key) == 3
+        await world.until(lambda: copies(nodes, key) == 0, within_s=3 * GRACE_S)
+
+    in_virtual_time(scenario)
+
+
+def test_a_home_that_holds_another_version_than_was_agreed_on_keeps_it() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        home = homes(nodes, key)[0]
+        await delete(world, home, key, await put(world, home, key, w=3), w=3)
+        store_key = home.store_key(key)
+        held = record_hash(home.records.get(store_key))
+        plane, now_ms = home.node.data_plane, home.node.env.wall_ms()
+        assert plane.forget(packed([(store_key, held ^ 1)]), now_ms, CLOCK_ENTRIES_KEPT) == (0, 0)
+        assert home.packed(key) is not None
+        assert plane.forget(packed([(store_key, held)]), now_ms, CLOCK_ENTRIES_KEPT) == (1, 0)
+        assert home.packed(key) is None
 
     in_virtual_time(scenario)
 

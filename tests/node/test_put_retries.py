@@ -52,7 +52,8 @@ def test_a_retry_elsewhere_that_does_make_a_second_dot_is_shown_once_and_covered
 def test_one_id_on_two_keys_is_two_puts() -> None:
     cluster = Planes()
     for key in (b"one", b"two"):
-        assert cluster.put(0, key, b"of " + key, put_id=b"same" * 4).status == Status.OK
+        there = cluster.put(0, key, b"before", put_id=key.ljust(16))
+        assert cluster.put(0, key, b"of " + key, put_id=b"same" * 4, context=there.context).status == Status.OK
     assert cluster.get(1, b"one").values == [b"of one"]
     assert cluster.get(1, b"two").values == [b"of two"]
 

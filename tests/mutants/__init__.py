@@ -1,0 +1,1 @@
+"""Planted bugs: patches that break a promise, to see that somebody notices; docs/testing.md."""
