@@ -140,6 +140,10 @@ def hint_of(keeper: ExchangingNode, key: bytes, packed: bytes | None) -> bytes:
     return encode_record(key, packed, hash=entry_hash(key_position(key), packed), owed=0b010, placement_number=1)
 
 
+async def never(*about: object) -> None:
+    await trio.sleep_forever()
+
+
 def test_a_delete_that_not_all_homes_have_stays() -> None:
     async def scenario(world: World) -> None:
         nodes = await born(world, limits__grace_s=GRACE_S)
@@ -147,7 +151,7 @@ def test_a_delete_that_not_all_homes_have_stays() -> None:
         there = homes(nodes, key)
         await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
         for node in nodes:  # an exchange would bring the version back, and then all have it
-            node.node.anti_entropy.exchange = lambda session, tally: trio.sleep_forever()
+            node.node.anti_entropy.exchange = never
         there[2].records.damage(there[2].store_key(key))
         await trio.sleep(4 * GRACE_S)
         assert there[0].packed(key) is not None
