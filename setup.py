@@ -70,7 +70,9 @@ EXTENSIONS: dict[str, list[str]] = {
 # Python's own flags define NDEBUG; our assertions check what only a bug can break, and stay on.
 # Python's flags also ask for -Wsign-compare, which Cython's own loops trip over.
 COMPILE = [os.environ.get("DYNAMO_FAST_OPTIMISE", "-O2"),
-           "-std=c11", "-D_GNU_SOURCE", "-UNDEBUG", "-fno-strict-aliasing", "-pthread", "-Wno-sign-compare"]
+           "-std=c11", "-D_GNU_SOURCE", "-UNDEBUG", "-fno-strict-aliasing", "-pthread", "-Wno-sign-compare",
+           # No function of one module is another's to replace: calls within a module go straight to it.
+           "-fvisibility=hidden", "-fno-plt"]
 LINK = ["-pthread"]
 if os.environ.get("DYNAMO_FAST_WERROR"):
     # Cython's generated code is not ours to lint: only what a reader can fix is an error.
