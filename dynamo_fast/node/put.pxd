@@ -22,6 +22,7 @@ cdef class PutCoordinator:
     cdef int64_t usual_deadline_ms
     cdef size_t object_bytes_max    # of a whole object, siblings and all
     cdef uint32_t siblings_max
+    cdef int64_t hint_bytes_max     # of all that this node keeps for others
     cdef int64_t slow_since_ms      # since when storage has been behind, 0: it is not
     cdef list awaiting_sync         # tokens of this pass's puts that wait for our own disk
     cdef Histogram latency_us       # from a put's arrival to its answer

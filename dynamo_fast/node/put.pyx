@@ -46,6 +46,7 @@ cdef class PutCoordinator:
         # All N homes may have put siblings of this size apart from each other, and the merge still has to travel.
         self.object_bytes_max = limits.frame_bytes_max // (cluster_defaults.n + 1)
         self.siblings_max = limits.siblings_max
+        self.hint_bytes_max = limits.hint_bytes_max
         self.awaiting_sync = []
         self.latency_us = Histogram()
 
@@ -114,6 +115,9 @@ cdef class PutCoordinator:
         quorum_begin(&request.quorum, desk.view.hosts_of(address.partition), desk.view.ring.replicas, plan.w, plan.dw)
         request.view, request.partition, request.strict = desk.view, address.partition, plan.strict
         take_own_slot(desk, request)
+        if self.owed_here(request) and desk.replica.hint_bytes + <int64_t>message.value_bytes > self.hint_bytes_max:
+            return desk.no(client, header, STATUS_OVERLOAD, "this node keeps as many hints as it may, and no home of the key can be "
+                           "reached from here; nothing was written, ask another node or raise hint_bytes_max")
         look_around(desk, request)
         if not quorum_possible(&request.quorum):
             return desk.no(client, header, STATUS_NOT_ENOUGH_REPLICAS,

@@ -201,6 +201,17 @@ def test_as_long_as_a_home_can_be_asked_it_is_asked() -> None:
     assert cluster.nodes[c].count("puts") == 1
 
 
+def test_a_fallback_full_of_hints_refuses_before_anything_is_written() -> None:
+    cluster = Planes(5, limits=LimitsSection(hint_bytes_max=1000))
+    a, b, c, d, _e = order(cluster)
+    kill(cluster, a, b, c)
+    assert cluster.put(d, KEY, b"v", w=1).status == Status.OK
+    answer = cluster.put(d, KEY, bytes(2000), w=1)
+    assert answer.status == Status.OVERLOAD
+    assert "nothing was written" in answer.text
+    assert cluster.copy(d, KEY).values == (b"v",)
+
+
 def test_strict_requests_find_no_fallback_coordinator() -> None:
     cluster = Planes(5)
     kill(cluster, *cluster.homes(KEY))
