@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from dynamo_fast.core.in_force import in_force
 from dynamo_fast.core.options import ClusterDefaults
 from dynamo_fast.core.placement import Member, first_placement
 from dynamo_fast.node.config import LimitsSection, RequestsSection
@@ -33,7 +34,6 @@ class Nodes:
         chance = random.Random(1)
         ids = [bytes([number + 1]) * 16 for number in range(NODES)]
         placement = first_placement([Member(node_id, f"host{node_id[0]}", "", 100) for node_id in ids], 1024, NODES)
-        ring = placement.ring()
         self.outboxes = [Outbox() for _ in ids]
         self.planes = [
             DataPlane(
@@ -46,7 +46,7 @@ class Nodes:
         self.other_end: dict[Connection, tuple[int, Connection]] = {}
         for plane in self.planes:
             plane.set_cluster(bytes(16), bytes(range(16)))
-            plane.set_placement(placement.name, ring, ids, [f"host{node_id[0]}" for node_id in ids], ["node"] * NODES)
+            plane.set_placement(in_force(placement), [f"host{node_id[0]}" for node_id in ids], ["node"] * NODES)
             plane.set_buckets({})
         for one in range(NODES):
             for two in range(one + 1, NODES):

@@ -16,15 +16,7 @@ from dynamo_fast.client.connection import Answers
 from dynamo_fast.client.errors import DynamoError, NotApplied, Unknown, Unreachable, error_of
 from dynamo_fast.client.pool import UNLIKELY, Node, Pool
 from dynamo_fast.core.ring import Ring
-from dynamo_fast.wire.control_messages import (
-    ControlMessageError,
-    PlacementReply,
-    PlacementRequest,
-    Reply,
-    Request,
-    decode_reply,
-    encode,
-)
+from dynamo_fast.wire.control_messages import ControlMessageError, PlacementReply, PlacementRequest, Reply, Request, decode_reply, encode
 from dynamo_fast.wire.status import MessageType, Status
 
 REFRESH_SPACING_S = 0.1  # at least so long between two refreshes, however many replies ask for one

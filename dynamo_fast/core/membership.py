@@ -16,6 +16,7 @@ from typing import Annotated
 
 import msgspec
 
+from dynamo_fast.core.lineage import PlacementRecord
 from dynamo_fast.core.options import BucketSettings
 
 Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -65,16 +66,30 @@ class Join(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="joi
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="leave"):
-    """A node departs for ever; its machine may come back under a new id."""
+    """A node departs for ever; its machine may come back under a new id. `dead`: it is not waited for, and what it holds is given up."""
+
+    node_id: Id16
+    dead: bool = False
+
+
+class Replace(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="replace"):
+    """A node takes the places of another, which departs for ever; `dead` as in Leave."""
+
+    old: Id16
+    member: NodeEntry
+    dead: bool = False
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="gone"):
+    """A node that has left says that it holds nothing any more: nobody has to listen to it from now on."""
 
     node_id: Id16
 
 
-class Replace(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="replace"):
-    """A node takes the places of another, which departs for ever."""
+class Announce(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="announce"):
+    """A placement that takes in changes of members follows another one (lineage.py)."""
 
-    old: Id16
-    member: NodeEntry
+    placement: PlacementRecord
 
 
 class WeightChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="weight"):
@@ -105,7 +120,7 @@ class BucketChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     settings: BucketSettings
 
 
-Change = Birth | Join | Leave | Replace | WeightChange | ZoneChange | AddressChange | BucketChange
+Change = Birth | Join | Leave | Replace | WeightChange | ZoneChange | AddressChange | BucketChange | Gone | Announce
 MemberChange = Join | Leave | Replace | WeightChange | ZoneChange  # what asks for another placement
 
 
@@ -167,7 +182,16 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     first_members: tuple[NodeEntry, ...]
     members: dict[bytes, NodeEntry]
     departed: frozenset[bytes]
+    dead: frozenset[bytes]  # of the departed, those that nobody waits for or listens to: declared dead, or gone
+    everyone: dict[bytes, NodeEntry]  # all that are or ever were members, as last known
+    announced: tuple[PlacementRecord, ...]  # all but the first
+    member_changes: tuple[bytes, ...]  # ids of the records that change members, in order
     buckets: dict[bytes, BucketSettings]
+
+    @property
+    def leaving(self) -> frozenset[bytes]:
+        """Those that have departed and are still about, to hand over what they hold."""
+        return self.departed - self.dead
 
 
 _change_encoder = msgspec.msgpack.Encoder()
@@ -292,11 +316,26 @@ class History:
         if birth is None:
             return
         roster = Roster({member.id: member for member in birth.members}).after(changes)
+        everyone = {member.id: member for member in birth.members}
+        everyone.update((change.member.id, change.member) for change in changes if isinstance(change, Join | Replace))
+        moved = {change.node_id: change.address for change in changes if isinstance(change, AddressChange)}
+        everyone.update(
+            (node_id, msgspec.structs.replace(everyone[node_id], address=moved[node_id])) for node_id in moved.keys() & everyone.keys()
+        )
+        everyone.update(roster.members)
+        dead = {change.node_id for change in changes if isinstance(change, Gone) or (isinstance(change, Leave) and change.dead)}
+        dead |= {change.old for change in changes if isinstance(change, Replace) and change.dead}
         buckets = {change.name: change.settings for change in changes if isinstance(change, BucketChange)}
         self._view = ClusterView(
             cluster_id=birth.cluster_id, mac_key=birth.mac_key, partitions=birth.partitions, replicas=birth.replicas,
             placement_algorithm=birth.placement_algorithm, placement_digest=birth.placement_digest,
-            first_members=tuple(birth.members), members=roster.members, departed=roster.departed, buckets=buckets,
+            first_members=tuple(birth.members), members=roster.members, departed=roster.departed,
+            dead=roster.departed & dead, everyone=everyone,
+            announced=tuple(change.placement for change in changes if isinstance(change, Announce)),
+            member_changes=tuple(
+                record.id for record, change in zip(self._ordered, changes, strict=True) if isinstance(change, MemberChange)
+            ),
+            buckets=buckets,
         )  # fmt: skip
 
 

@@ -97,6 +97,26 @@ def moves_between(parent: Placement, child: Placement) -> list[Move]:
     return moves
 
 
+def gains(parent: Placement, child: Placement, node_id: bytes) -> dict[int, tuple[bytes, ...]]:
+    """By partition, the nodes whose copies this node must have taken over before reads may go to the child: all homes before, where it was
+    none of them; those that go without anybody in their place, where there are fewer homes than before. Ids, sorted.
+    """
+    if node_id not in child.node_ids:
+        return {}
+    own = child.node_ids.index(node_id)
+    wanted: dict[int, tuple[bytes, ...]] = {}
+    for partition, (old, new) in enumerate(zip(parent.table, child.table, strict=True)):
+        if own not in new[: child.replicas]:
+            continue
+        were = {parent.node_ids[node] for node in old[: parent.replicas]}
+        are = {child.node_ids[node] for node in new[: child.replicas]}
+        if node_id not in were:
+            wanted[partition] = tuple(sorted(were))
+        elif len(are) < len(were):
+            wanted[partition] = tuple(sorted(were - are))
+    return wanted
+
+
 def check_succession(parent: Placement, before: Sequence[Member], after: Sequence[Member], replaced: Mapping[bytes, bytes]) -> None:
     """PlacementError unless the members before are the parent's, and every replacement is of one that goes by one that comes."""
     if sorted(member.node_id for member in before) != list(parent.node_ids):

@@ -35,7 +35,7 @@ from dynamo_fast.node.meeting import Meeting, Tally
 from dynamo_fast.node.sessions import Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.schema import record_hash
-from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire import replica_messages as messages
 from dynamo_fast.wire.status import Status
 
 VISIT_S = 5.0  # after a peer's last request its exchange with us is taken to be over

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import trio
 
+from dynamo_fast.core.change import Step
+from dynamo_fast.core.in_force import in_force
 from dynamo_fast.core.membership import (
     AddressChange,
     Change,
@@ -42,6 +45,15 @@ class ChangeRefused(HistoryError):
     """A change of members is asked for, which this version could write down and not carry out."""
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """A change that is under way on this node: from which placement to which, and the step that this node does (core/change.py)."""
+
+    old: Placement
+    new: Placement
+    step: Step
+
+
 class Cluster:
     """The history and placement of one node. `own` is how this node presents itself to the others."""
 
@@ -50,7 +62,8 @@ class Cluster:
     ) -> None:
         self.own = own
         self.history = directory.load_history()
-        self.placement: Placement | None = None
+        self.placement: Placement | None = None  # by which reads go, and all that there is but during a change
+        self.change: UnderWay | None = None
         self._directory = directory
         self._env = env
         self._data_plane = data_plane
@@ -78,6 +91,24 @@ class Cluster:
     @property
     def is_member(self) -> bool:
         return self.view is not None and self.node_id in self.view.members
+
+    @property
+    def unretired(self) -> tuple[Placement, ...]:
+        """The placements in which this node may be a home: the one in force; during a change the one that goes and the one that comes."""
+        if self.change is not None:
+            return self.change.old, self.change.new
+        return () if self.placement is None else (self.placement,)
+
+    def named(self, name: int) -> Placement | None:
+        """The unretired placement of that name: what other members may work by."""
+        return next((one for one in self.unretired if one.name == name), None)
+
+    @property
+    def hint_placement(self) -> Placement | None:
+        """In whose slots hints are kept now, and to whose homes they are handed."""
+        if self.change is not None and self.change.step >= Step.DOUBLE:
+            return self.change.new
+        return self.change.old if self.change is not None else self.placement
 
     def news(self) -> trio.Event:
         """Set at the next change of the history; ask again after each."""
@@ -142,11 +173,7 @@ class Cluster:
             first = {member.id: member for member in view.first_members}
             entries = [view.members.get(node_id, first[node_id]) for node_id in self.placement.node_ids]
             self._data_plane.set_placement(
-                self.placement.name,
-                self.placement.ring(),
-                list(self.placement.node_ids),
-                [entry.host for entry in entries],
-                [entry.address for entry in entries],
+                in_force(self.placement), [entry.host for entry in entries], [entry.address for entry in entries]
             )
             if set(view.members) != set(self.placement.node_ids):
                 log.warning("the history names other members than the placement; this version moves no data and keeps the placement")

@@ -76,18 +76,18 @@ cdef class DataPlane(Copies):
         """Requests coordinated here that have no answer yet."""
         return self.coordinator.desk.requests.active - self.coordinator.desk.requests.answered
 
-    def set_placement(self, uint64_t name, ring, node_ids, hosts, labels):
-        """The placement to work by: its 64-bit name, its Ring, and per node index the id, the host label and a name for messages.
+    def set_placement(self, in_force, hosts, labels):
+        """By which placements to work (an InForce), and per node index the host label and a name for messages.
 
         Peers that are up and in it are in use from now on.
         """
-        cdef ClusterView view = ClusterView(name, ring, node_ids, hosts, labels, self.node_id)
+        cdef ClusterView view = ClusterView(in_force.name, in_force.reads, in_force.node_ids, hosts, labels, self.node_id)
         for node_id, peer in self.detector.peers.items():
             if node_id in view.index_of:
                 view.peers[view.index_of[node_id]] = peer
         self.view = view
         self.coordinator.desk.view = view
-        self.replica.placement_number = <uint16_t>(name >> 32)
+        self.replica.placement_number = <uint16_t>in_force.hint_number
 
     def set_buckets(self, settings):
         """All buckets with their BucketSettings, by name; the default bucket is named b''."""

@@ -30,7 +30,7 @@ from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.storage.schema import decode_record, encode_store_key, record_hash
-from dynamo_fast.wire.control_messages import MERGE_ENTRIES_MAX, MergeReply, MergeRequest, PullReply, PullRequest
+from dynamo_fast.wire.replica_messages import MERGE_ENTRIES_MAX, MergeReply, MergeRequest, PullReply, PullRequest
 from dynamo_fast.wire.status import Status
 
 BATCH_BYTES_MIN, BATCH_BYTES_FIRST, BATCH_BYTES_MAX = 2048, 16 * 1024, 64 * 1024  # of keys and objects in one message

@@ -43,7 +43,7 @@ from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
-from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire import replica_messages as messages
 from dynamo_fast.wire.status import Status
 
 log = logging.getLogger("dynamo_fast.node")
@@ -59,7 +59,7 @@ CHECK_S = 15.0  # for a home to look and to sync
 VERSION = struct.Struct("<24sQ")
 
 Version = tuple[bytes, int]  # store key and hash
-T = TypeVar("T", bound=messages.Reply)
+T = TypeVar("T", bound=messages.ReplicaReply)
 
 
 class NotNow(Exception):
@@ -263,7 +263,7 @@ class Forgetting:
             raise group.exceptions[0] from None
 
     @staticmethod
-    async def _call(session: Session, request: messages.Request, wanted: type[T], timeout_s: float = 5.0) -> T:
+    async def _call(session: Session, request: messages.ReplicaRequest, wanted: type[T], timeout_s: float = 5.0) -> T:
         reply = await session.call(request, timeout_s)
         if not isinstance(reply, wanted):
             raise CallFailed(f"wanted {wanted.__name__}, got {type(reply).__name__}")

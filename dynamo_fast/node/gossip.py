@@ -21,13 +21,7 @@ from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import CallFailed, Session, Sessions
-from dynamo_fast.wire.control_messages import (
-    GOSSIP_RECORDS_MAX,
-    BirthReply,
-    BirthRequest,
-    GossipReply,
-    GossipRequest,
-)
+from dynamo_fast.wire.membership_messages import GOSSIP_RECORDS_MAX, BirthReply, BirthRequest, GossipReply, GossipRequest
 from dynamo_fast.wire.status import Status
 
 log = logging.getLogger("dynamo_fast.node")

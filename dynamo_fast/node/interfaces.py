@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from dynamo_fast.core.in_force import InForce
 from dynamo_fast.core.merkle import Forest
 from dynamo_fast.core.options import BucketSettings
-from dynamo_fast.core.ring import Ring
 from dynamo_fast.env import Socket
 from dynamo_fast.storage.report import LeafFindings
 from dynamo_fast.wire.connection import Connection
@@ -17,7 +17,7 @@ class DataPlane(Protocol):
     """Serves puts and gets; knows of the cluster only what it is told here."""
 
     def set_cluster(self, cluster_id: bytes, mac_key: bytes) -> None: ...
-    def set_placement(self, name: int, ring: Ring, node_ids: Sequence[bytes], hosts: Sequence[str], labels: Sequence[str]) -> None: ...
+    def set_placement(self, in_force: InForce, hosts: Sequence[str], labels: Sequence[str]) -> None: ...
     def set_buckets(self, settings: Mapping[bytes, BucketSettings]) -> None: ...
     def peer_up(self, node_id: bytes, connection: Connection) -> None: ...
     def peer_down(self, node_id: bytes) -> None: ...

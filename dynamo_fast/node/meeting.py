@@ -15,6 +15,7 @@ from dynamo_fast.node.exchange import BadAnswer, Difference, Side, differences, 
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire import replica_messages as replica
 from dynamo_fast.wire.status import Status
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ class Meeting:
     async def _compare(self, asked: list[int] | None, partitions: list[int], *, finished: bool = False) -> list[int]:
         """Those of the partitions whose roots differ."""
         roots = await self._node.roots(partitions)
-        request = messages.CompareRequest(placement=self._placement, partitions=asked, roots=roots, finished=finished)
-        reply = await self._ask(request, messages.CompareReply)
+        request = replica.CompareRequest(placement=self._placement, partitions=asked, roots=roots, finished=finished)
+        reply = await self._ask(request, replica.CompareReply)
         if not {*reply.differing, *reply.busy} <= set(partitions) or {*reply.differing} & {*reply.busy}:
             raise BadAnswer("partitions differ that were not compared")
         self._left |= set(reply.busy)
@@ -139,8 +140,8 @@ class Meeting:
         found = 0
         while not (ours.done and theirs.done):
             if not theirs.done and not theirs.entries:
-                request = messages.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, after=theirs.after)
-                reply = await self._ask_slowly(request, messages.EntriesReply)
+                request = replica.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, after=theirs.after)
+                reply = await self._ask_slowly(request, replica.EntriesReply)
                 theirs.add(unpack_listing(reply.entries), reply.done)
             if not ours.done and not ours.entries:
                 ours.add(*await self._node.listing(ranges, ours.after))
@@ -153,8 +154,8 @@ class Meeting:
             # The trees differ and the keys do not: one of them has the hash of a record that is gone.
             for leaf in leaves:
                 self._engine.recompute(partition, leaf)
-            request = messages.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, recompute=True)
-            await self._ask_slowly(request, messages.EntriesReply)
+            request = replica.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, recompute=True)
+            await self._ask_slowly(request, replica.EntriesReply)
 
     async def _differing_leaves(self, partition: int) -> list[int]:
         forest = self._engine.forest
@@ -162,8 +163,8 @@ class Meeting:
         level, nodes = 0, [0]
         while level < bits and nodes:
             depth = min(STEP_LEVELS, bits - level)
-            request = messages.TreeRequest(placement=self._placement, partition=partition, level=level, nodes=nodes, depth=depth)
-            reply = await self._ask_slowly(request, messages.TreeReply)
+            request = replica.TreeRequest(placement=self._placement, partition=partition, level=level, nodes=nodes, depth=depth)
+            reply = await self._ask_slowly(request, replica.TreeReply)
             try:
                 nodes = forest.differing(partition, level, nodes, depth, reply.hashes)
             except ValueError as error:
@@ -185,8 +186,8 @@ class Meeting:
         ours = {one.store_key: one.ours for one in pending if one.ours is not None}
         both = list(ours)
         while both:
-            asked = both[: messages.OUTLINES_MAX]
-            reply = await self._ask_slowly(messages.OutlinesRequest(placement=self._placement, keys=asked), messages.OutlinesReply)
+            asked = both[: replica.OUTLINES_MAX]
+            reply = await self._ask_slowly(replica.OutlinesRequest(placement=self._placement, keys=asked), replica.OutlinesReply)
             if not 0 < len(reply.outlines) <= len(asked):
                 raise BadAnswer("outlines of other keys than were asked for")
             both = both[len(reply.outlines) :]

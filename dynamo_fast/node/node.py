@@ -36,6 +36,8 @@ from dynamo_fast.node.rounds import Rounds
 from dynamo_fast.node.scrub import Scrub
 from dynamo_fast.node.sessions import Sessions
 from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire import membership_messages as membership
+from dynamo_fast.wire import replica_messages as replica
 from dynamo_fast.wire.connection import Connection
 
 log = logging.getLogger("dynamo_fast.node")
@@ -176,20 +178,20 @@ class Node:
         self.control.on(messages.StatusRequest, describe.answer_status)
         self.control.on(messages.KeysPageRequest, Keys(self.cluster, self.engine, self.env).answer)
         self.control.on(messages.HintsRequest, self.handoff.answer)
-        self.control.on(messages.ForgetCheckRequest, self.forgetting.answer_check, nodes_only=True)
-        self.control.on(messages.QuiesceRequest, self.forgetting.answer_quiesce, nodes_only=True)
-        self.control.on(messages.StraysRequest, self.forgetting.answer_strays, nodes_only=True)
-        self.control.on(messages.ForgetRequest, self.forgetting.answer_forget, nodes_only=True)
+        self.control.on(replica.ForgetCheckRequest, self.forgetting.answer_check, nodes_only=True)
+        self.control.on(replica.QuiesceRequest, self.forgetting.answer_quiesce, nodes_only=True)
+        self.control.on(replica.StraysRequest, self.forgetting.answer_strays, nodes_only=True)
+        self.control.on(replica.ForgetRequest, self.forgetting.answer_forget, nodes_only=True)
         self.control.on(messages.BucketSetRequest, buckets.answer_set)
         self.control.on(messages.BucketListRequest, buckets.answer_list)
-        self.control.on(messages.GossipRequest, self.gossip.answer, nodes_only=True)
-        self.control.on(messages.BirthRequest, self.gossip.answer_birth, nodes_only=True)
-        self.control.on(messages.MergeRequest, self.delivery.answer_merge, nodes_only=True)
-        self.control.on(messages.PullRequest, self.delivery.answer_pull, nodes_only=True)
-        self.control.on(messages.CompareRequest, self.anti_entropy.answer_compare, nodes_only=True)
-        self.control.on(messages.TreeRequest, self.anti_entropy.answer_tree, nodes_only=True)
-        self.control.on(messages.EntriesRequest, self.anti_entropy.answer_entries, nodes_only=True)
-        self.control.on(messages.OutlinesRequest, self.anti_entropy.answer_outlines, nodes_only=True)
+        self.control.on(membership.GossipRequest, self.gossip.answer, nodes_only=True)
+        self.control.on(membership.BirthRequest, self.gossip.answer_birth, nodes_only=True)
+        self.control.on(replica.MergeRequest, self.delivery.answer_merge, nodes_only=True)
+        self.control.on(replica.PullRequest, self.delivery.answer_pull, nodes_only=True)
+        self.control.on(replica.CompareRequest, self.anti_entropy.answer_compare, nodes_only=True)
+        self.control.on(replica.TreeRequest, self.anti_entropy.answer_tree, nodes_only=True)
+        self.control.on(replica.EntriesRequest, self.anti_entropy.answer_entries, nodes_only=True)
+        self.control.on(replica.OutlinesRequest, self.anti_entropy.answer_outlines, nodes_only=True)
         self.control.on(messages.RepairRequest, self.rounds.answer_repair)
 
     async def run(self, listener: Socket, stop: trio.Event, started: Callable[[str], None]) -> bool:

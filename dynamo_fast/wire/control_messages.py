@@ -12,30 +12,15 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from dynamo_fast.core.membership import Id16, Name, NodeEntry, Record
+from dynamo_fast.core.membership import Id16, Name, NodeEntry
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
+from dynamo_fast.wire.fields import BucketName, Partition, StoreKey
+from dynamo_fast.wire.membership_messages import MembershipReply, MembershipRequest
+from dynamo_fast.wire.replica_messages import ReplicaReply, ReplicaRequest
 
 VERSION = 1  # the protocol version this code speaks
-GOSSIP_RECORDS_MAX = 256  # change records in one message; the next round brings the rest
-GOSSIP_IDS_MAX = 1 << 20
 KEYS_PAGE_MAX = 8192  # keys in one page
 KEYS_PARTITIONS_MAX = 4096  # partitions of which one page may tell
-MERGE_ENTRIES_MAX = 1024  # objects, or keys, in one message between nodes
-OUTLINES_MAX = 256  # outlines in one message
-LISTED_MAX = 1024  # keys with their hashes in one message
-
-BucketName = Annotated[bytes, msgspec.Meta(max_length=64)]
-Partition = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-StoreKey = Annotated[bytes, msgspec.Meta(max_length=24)]
-Versions = Annotated[bytes, msgspec.Meta(max_length=32 * 4096)]
-Ids = Annotated[list[Id16], msgspec.Meta(max_length=GOSSIP_IDS_MAX)]
-WholeStoreKey = Annotated[bytes, msgspec.Meta(min_length=24, max_length=24)]
-PartitionRoots = Annotated[bytes, msgspec.Meta(max_length=8 * 65536)]
-TreeNodes = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=65535)]], msgspec.Meta(min_length=1, max_length=256)]
-ObjectKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
-ObjectEntries = Annotated[list[tuple[BucketName, ObjectKey, bytes]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
-PlacementName = Annotated[int, msgspec.Meta(ge=0)]
-Records = Annotated[list[Record], msgspec.Meta(max_length=GOSSIP_RECORDS_MAX)]
 
 
 class ControlMessageError(ValueError):
@@ -80,21 +65,6 @@ class RingInfoRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op",
     """Who owns how much of the ring."""
 
 
-class GossipRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gossip"):
-    """One step of an exchange of histories: records the other lacks, ids wanted from it, and the sender's digest after that."""
-
-    digest: Id16
-    records: Records = []
-    wanted: Ids = []
-
-
-class BirthRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="birth"):
-    """A node that was started with `--bootstrap` asks the first of the list to make the cluster."""
-
-    member: NodeEntry
-    bootstrap: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=4096)]
-
-
 class BucketSetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="bucket_set"):
     """From now on the bucket has these settings, as a whole. The empty name is the default bucket."""
 
@@ -116,93 +86,8 @@ class KeysPageRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op",
     limit: Annotated[int, msgspec.Meta(ge=1, le=KEYS_PAGE_MAX)] = 1000
 
 
-class MergeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):
-    """Between members: merge these (bucket, key, object) into your copies, and answer when they are on disk. The sender works by that
-    placement. What bounds an object is the frame."""
-
-    placement: PlacementName
-    entries: ObjectEntries
-
-
 class HintsRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="hints"):
     """What this node keeps for others."""
-
-
-class ForgetCheckRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget_check"):
-    """Do you hold these versions, on disk? Each is a store key (24 bytes) and a hash (u64, little-endian). For nodes, as the next three."""
-
-    placement: int
-    versions: Versions
-
-
-class QuiesceRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="quiesce"):
-    """Wait until what you had under way is over and every other member has read what you sent it. Token 0 begins; then ask with the
-    token of the reply until it is done."""
-
-    token: int = 0
-
-
-class StraysRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="strays"):
-    """In which of these partitions, of those that you are no home of, do you hold anything?"""
-
-    placement: int
-    partitions: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=65535)]], msgspec.Meta(max_length=65536)]
-
-
-class ForgetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget"):
-    """Drop those of these versions that you still hold: deletes whole, of others the clock's entries from before `before_ms` until
-    `entries_max` are left."""
-
-    placement: int
-    versions: Versions
-    before_ms: Annotated[int, msgspec.Meta(ge=0)]
-    entries_max: Annotated[int, msgspec.Meta(ge=0, le=65535)]
-
-
-class CompareRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="compare"):
-    """Between two homes: the roots, 8 little-endian bytes each, of these partitions in ascending order; None: of all that both are homes
-    of; none: the exchange is over, and `finished` when it has made equal all that differed."""
-
-    placement: PlacementName
-    partitions: Annotated[list[Partition], msgspec.Meta(max_length=65536)] | None = None
-    roots: PartitionRoots = b""
-    finished: bool = False
-
-
-class TreeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="tree"):
-    """The hashes of the descendants, `depth` levels below, of these nodes of a level of a partition's Merkle tree."""
-
-    placement: PlacementName
-    partition: Partition
-    level: Annotated[int, msgspec.Meta(ge=0, le=16)]
-    nodes: TreeNodes
-    depth: Annotated[int, msgspec.Meta(ge=1, le=8)]
-
-
-class EntriesRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="entries"):
-    """Which keys, in which version, stand in these leaves of a partition's tree, in order of store key, after `after`. `recompute`: these
-    leaves differ though their keys do not, so sum them up anew."""
-
-    placement: PlacementName
-    partition: Partition
-    leaves: TreeNodes
-    after: StoreKey = b""
-    recompute: bool = False
-
-
-class OutlinesRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="outlines"):
-    """The objects of these keys without their values: what a merge would look at."""
-
-    placement: PlacementName
-    keys: Annotated[list[WholeStoreKey], msgspec.Meta(max_length=OUTLINES_MAX)]
-
-
-class PullRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="pull"):
-    """The objects of these keys, as many as fit into `bytes_max`, and one in any case."""
-
-    placement: PlacementName
-    keys: Annotated[list[WholeStoreKey], msgspec.Meta(min_length=1, max_length=MERGE_ENTRIES_MAX)]
-    bytes_max: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 
 class RepairRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="repair"):
@@ -292,22 +177,6 @@ class RingInfoReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", t
     members: list[MemberShare]
 
 
-class GossipReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gossip"):
-    """`digest` of the answering node's history; all its `ids` when the digests differed and nothing was given or wanted; the `records`
-    that were wanted."""
-
-    digest: Id16
-    ids: Ids | None = None
-    records: Records = []
-
-
-class BirthReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="birth"):
-    """Whom the birth still waits for; nobody once the cluster is born, and then `records` is its history."""
-
-    waiting_for: list[str] = []
-    records: Records = []
-
-
 class BucketSetReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="bucket_set"):
     """The change is on this node's disk; gossip takes it to the others."""
 
@@ -326,51 +195,6 @@ class KeysPageReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", t
     next: bytes
     done: bool
     suspects: list[int] = []
-
-
-class MergeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):
-    """Sent after fdatasync. Per entry, in order, what became of it as (status, hash): OK and the hash of what is held now, or why it
-    was not merged, and 0. The merge kept the node from everything else for `stalled_us`; it has `share` of its time for such work."""
-
-    results: Annotated[list[tuple[int, int]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
-    stalled_us: Annotated[int, msgspec.Meta(ge=0)]
-    share: Annotated[float, msgspec.Meta(gt=0.001, le=1.0)] = 0.5
-
-
-class CompareReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="compare"):
-    """The partitions whose roots here are others. Where single partitions were asked about, those that may be brought in line now; `busy`
-    are those that differ and are being brought in line with somebody else."""
-
-    differing: Annotated[list[Partition], msgspec.Meta(max_length=65536)] = []
-    busy: Annotated[list[Partition], msgspec.Meta(max_length=65536)] = []
-
-
-class TreeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="tree"):
-    """8 little-endian bytes for each descendant, in the order of the nodes asked for."""
-
-    hashes: bytes
-
-
-class EntriesReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="entries"):
-    """For each key its store key (24 bytes) and Merkle hash (8 little-endian). The last one is the `after` of the next page; `done`: there
-    is none."""
-
-    entries: Annotated[bytes, msgspec.Meta(max_length=32 * LISTED_MAX)]
-    done: bool
-
-
-class OutlinesReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="outlines"):
-    """In the order of the keys, empty for what is not here. Fewer than were asked for: ask for the rest again."""
-
-    outlines: Annotated[list[bytes], msgspec.Meta(max_length=OUTLINES_MAX)]
-
-
-class PullReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="pull"):
-    """What there is of the first `answered` keys, as (bucket, key, object); `share` as in MergeReply."""
-
-    entries: ObjectEntries
-    answered: Annotated[int, msgspec.Meta(ge=1, le=MERGE_ENTRIES_MAX)]
-    share: Annotated[float, msgspec.Meta(gt=0.001, le=1.0)] = 0.5
 
 
 class RepairReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="repair"):
@@ -403,39 +227,13 @@ class HintsReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     owners: list[OwnerHints]
 
 
-class ForgetCheckReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget_check"):
-    """A byte for each version: 1 held, 0 not."""
-
-    held: bytes
-
-
-class QuiesceReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="quiesce"):
-    token: int
-    done: bool
-
-
-class StraysReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="strays"):
-    partitions: list[int]
-
-
-class ForgetReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget"):
-    """How many versions were removed, and of how many the clock was settled."""
-
-    reaped: int
-    settled: int
-
-
 Request = (
-    PlacementRequest | StatusRequest | RingInfoRequest | GossipRequest | BirthRequest
-    | BucketSetRequest | BucketListRequest | KeysPageRequest | MergeRequest | HintsRequest
-    | ForgetCheckRequest | QuiesceRequest | StraysRequest | ForgetRequest
-    | CompareRequest | TreeRequest | EntriesRequest | OutlinesRequest | PullRequest | RepairRequest
+    PlacementRequest | StatusRequest | RingInfoRequest | BucketSetRequest | BucketListRequest | KeysPageRequest | HintsRequest
+    | RepairRequest | MembershipRequest | ReplicaRequest
 )  # fmt: skip
 Reply = (
-    PlacementReply | StatusReply | RingInfoReply | GossipReply | BirthReply
-    | BucketSetReply | BucketListReply | KeysPageReply | MergeReply | HintsReply
-    | ForgetCheckReply | QuiesceReply | StraysReply | ForgetReply
-    | CompareReply | TreeReply | EntriesReply | OutlinesReply | PullReply | RepairReply
+    PlacementReply | StatusReply | RingInfoReply | BucketSetReply | BucketListReply | KeysPageReply | HintsReply
+    | RepairReply | MembershipReply | ReplicaReply
 )  # fmt: skip
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
+from dynamo_fast.core.in_force import in_force
 from dynamo_fast.core.options import ClusterDefaults
 from dynamo_fast.core.placement import Member, first_placement
 from dynamo_fast.net.reactor import Reactor
@@ -42,7 +43,7 @@ class Server:
         )  # fmt: skip
         placement = first_placement([Member(NODE, "host", "", 100)], 64, 1)
         self.plane.set_cluster(bytes(16), bytes(16))
-        self.plane.set_placement(placement.name, placement.ring(), [NODE], ["host"], ["node"])
+        self.plane.set_placement(in_force(placement), ["host"], ["node"])
         self.reactor = Reactor(self.plane, self.outbox, limits)
         self.handled: list[bytes] = []
         self.connections: list[Connection] = []  # that have said hello, in order

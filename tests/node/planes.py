@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from dynamo_fast.core.digest import key_position
+from dynamo_fast.core.in_force import in_force
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 from dynamo_fast.core.placement import Member, Placement, first_placement
 from dynamo_fast.core.ring import Ring
@@ -207,7 +208,9 @@ class Planes:
     def introduce(self, node: PlaneNode, *, name: int | None = None, ring: Ring | None = None) -> None:
         """Tells a node of the placement, by another name or with other homes if the test says so."""
         labels = [f"node {number}" for number in range(len(self.node_ids))]
-        node.plane.set_placement(self.placement.name if name is None else name, ring or self.ring, self.node_ids, self.hosts, labels)
+        known = in_force(self.placement)
+        name, ring = known.name if name is None else name, ring or self.ring
+        node.plane.set_placement(replace(known, name=name, accepted=(name,), reads=ring, writes=(ring,)), self.hosts, labels)
         node.plane.set_buckets(self.buckets)
 
     def link(self, one: int, two: int) -> None:

@@ -17,6 +17,7 @@ from dynamo_fast.node.meeting import Tally
 from dynamo_fast.node.rounds import LOOK_S, RETRY_S
 from dynamo_fast.storage.schema import record_hash
 from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire import replica_messages as replica
 from dynamo_fast.wire.status import Status
 from tests.node.exchanging import ExchangingNode, cluster_of, same, version
 from tests.node.virtual import World, in_virtual_time
@@ -363,7 +364,7 @@ def test_what_is_known_to_differ_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         for number in range(5000):
             nodes[0].write(b"key%d" % number, version(b"v"))
         await world.until(lambda: same(nodes), within_s=120)
-        assert max(seen) <= 100 + messages.LISTED_MAX
+        assert max(seen) <= 100 + replica.LISTED_MAX
 
     in_virtual_time(scenario)
 
@@ -408,26 +409,26 @@ def lies(rng: random.Random) -> dict[str, tuple[type, Callable[[object], message
     def noise(count: int) -> bytes:
         return rng.randbytes(count)
 
-    def endless(request: messages.EntriesRequest) -> messages.Reply:
+    def endless(request: replica.EntriesRequest) -> messages.Reply:
         first = int.from_bytes(request.after, "big") if request.after else (request.partition * 256 + request.leaves[0]) << (192 - 14)
-        return messages.EntriesReply(entries=pack_listing([((first + n + 1).to_bytes(24, "big"), n) for n in range(1024)]), done=False)
+        return replica.EntriesReply(entries=pack_listing([((first + n + 1).to_bytes(24, "big"), n) for n in range(1024)]), done=False)
 
     return {
-        "partitions that were not asked about": (messages.CompareRequest, lambda _: messages.CompareReply(differing=[65535])),
-        "another kind of answer": (messages.CompareRequest, lambda _: messages.BucketSetReply()),
-        "hashes of a wrong length": (messages.TreeRequest, lambda _: messages.TreeReply(hashes=noise(77))),
-        "hashes at random": (messages.TreeRequest, lambda r: messages.TreeReply(hashes=noise(8 * len(r.nodes) << r.depth))),
-        "no hashes": (messages.TreeRequest, lambda _: messages.TreeReply(hashes=b"")),
-        "a listing at random": (messages.EntriesRequest, lambda _: messages.EntriesReply(entries=noise(320), done=True)),
-        "a listing of a wrong length": (messages.EntriesRequest, lambda _: messages.EntriesReply(entries=noise(33), done=True)),
-        "a listing that goes on with nothing": (messages.EntriesRequest, lambda _: messages.EntriesReply(entries=b"", done=False)),
-        "a listing that never ends": (messages.EntriesRequest, endless),
-        "outlines at random": (messages.OutlinesRequest, lambda r: messages.OutlinesReply(outlines=[noise(48)] * len(r.keys))),
-        "no outlines": (messages.OutlinesRequest, lambda _: messages.OutlinesReply(outlines=[])),
-        "too many outlines": (messages.OutlinesRequest, lambda _: messages.OutlinesReply(outlines=[b""] * 256)),
-        "objects at random": (messages.PullRequest, lambda _: messages.PullReply(entries=[(b"", noise(9), noise(200))], answered=1)),
-        "more than was asked for": (messages.PullRequest, lambda _: messages.PullReply(entries=[(b"", b"k", b"")] * 1024, answered=1024)),
-        "nothing of what was listed": (messages.PullRequest, lambda r: messages.PullReply(entries=[], answered=len(r.keys))),
+        "partitions that were not asked about": (replica.CompareRequest, lambda _: replica.CompareReply(differing=[65535])),
+        "another kind of answer": (replica.CompareRequest, lambda _: messages.BucketSetReply()),
+        "hashes of a wrong length": (replica.TreeRequest, lambda _: replica.TreeReply(hashes=noise(77))),
+        "hashes at random": (replica.TreeRequest, lambda r: replica.TreeReply(hashes=noise(8 * len(r.nodes) << r.depth))),
+        "no hashes": (replica.TreeRequest, lambda _: replica.TreeReply(hashes=b"")),
+        "a listing at random": (replica.EntriesRequest, lambda _: replica.EntriesReply(entries=noise(320), done=True)),
+        "a listing of a wrong length": (replica.EntriesRequest, lambda _: replica.EntriesReply(entries=noise(33), done=True)),
+        "a listing that goes on with nothing": (replica.EntriesRequest, lambda _: replica.EntriesReply(entries=b"", done=False)),
+        "a listing that never ends": (replica.EntriesRequest, endless),
+        "outlines at random": (replica.OutlinesRequest, lambda r: replica.OutlinesReply(outlines=[noise(48)] * len(r.keys))),
+        "no outlines": (replica.OutlinesRequest, lambda _: replica.OutlinesReply(outlines=[])),
+        "too many outlines": (replica.OutlinesRequest, lambda _: replica.OutlinesReply(outlines=[b""] * 256)),
+        "objects at random": (replica.PullRequest, lambda _: replica.PullReply(entries=[(b"", noise(9), noise(200))], answered=1)),
+        "more than was asked for": (replica.PullRequest, lambda _: replica.PullReply(entries=[(b"", b"k", b"")] * 1024, answered=1024)),
+        "nothing of what was listed": (replica.PullRequest, lambda r: replica.PullReply(entries=[], answered=len(r.keys))),
     }  # fmt: skip
 
 
@@ -474,20 +475,20 @@ def test_questions_that_cannot_be_are_refused() -> None:
         foreign = next(partition for partition in range(64) if partition not in shared)
         session = one.session_to(other)
         for request, said in (
-            (messages.CompareRequest(placement=name, roots=bytes(8)), "bytes of roots"),
-            (messages.CompareRequest(placement=name, partitions=[foreign], roots=bytes(8)), "both of us"),
-            (messages.CompareRequest(placement=name + 1), "another placement"),
-            (messages.TreeRequest(placement=name, partition=foreign, level=0, nodes=[0], depth=4), "both of us"),
-            (messages.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[1], depth=4), "no node"),
-            (messages.TreeRequest(placement=name, partition=shared[0], level=8, nodes=[1], depth=1), "past the leaves"),
-            (messages.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[0] * 256, depth=8), "at once"),
-            (messages.EntriesRequest(placement=name, partition=foreign, leaves=[0]), "both of us"),
-            (messages.EntriesRequest(placement=name, partition=shared[0], leaves=[256]), "256 leaves"),
+            (replica.CompareRequest(placement=name, roots=bytes(8)), "bytes of roots"),
+            (replica.CompareRequest(placement=name, partitions=[foreign], roots=bytes(8)), "both of us"),
+            (replica.CompareRequest(placement=name + 1), "another placement"),
+            (replica.TreeRequest(placement=name, partition=foreign, level=0, nodes=[0], depth=4), "both of us"),
+            (replica.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[1], depth=4), "no node"),
+            (replica.TreeRequest(placement=name, partition=shared[0], level=8, nodes=[1], depth=1), "past the leaves"),
+            (replica.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[0] * 256, depth=8), "at once"),
+            (replica.EntriesRequest(placement=name, partition=foreign, leaves=[0]), "both of us"),
+            (replica.EntriesRequest(placement=name, partition=shared[0], leaves=[256]), "256 leaves"),
         ):
             with pytest.raises(Exception, match=said):
                 await session.call(request)
         async with one.node.sessions.contact(other.address) as passing:
-            for request in (messages.CompareRequest(placement=name), messages.PullRequest(placement=name, keys=[bytes(24)], bytes_max=9)):
+            for request in (replica.CompareRequest(placement=name), replica.PullRequest(placement=name, keys=[bytes(24)], bytes_max=9)):
                 with pytest.raises(Exception, match="only members"):
                     await passing.call(request)
         decode = msgspec.msgpack.Decoder(messages.Request).decode

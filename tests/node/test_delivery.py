@@ -19,7 +19,7 @@ from dynamo_fast.node.delivery import (
 )
 from dynamo_fast.node.sessions import CallFailed
 from dynamo_fast.storage.engine import StorageError
-from dynamo_fast.wire.control_messages import MERGE_ENTRIES_MAX, MergeReply, MergeRequest
+from dynamo_fast.wire.replica_messages import MERGE_ENTRIES_MAX, MergeReply, MergeRequest
 from dynamo_fast.wire.status import Status
 from tests.node.exchanging import ExchangingNode, cluster_of, version
 from tests.node.virtual import World, in_virtual_time

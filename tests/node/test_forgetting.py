@@ -252,6 +252,7 @@ def test_clients_may_ask_for_none_of_this() -> None:
 
     async def scenario(world: World) -> None:
         from dynamo_fast.wire import control_messages as messages
+        from dynamo_fast.wire import replica_messages as replica
 
         nodes = await born(world, limits__grace_s=GRACE_S)
         key = KEYS[0]
@@ -261,9 +262,9 @@ def test_clients_may_ask_for_none_of_this() -> None:
         name = there[0].node.cluster.placement.name
         version = encode_store_key(there[0].view.mac_key, bytes(16), b"k") + bytes(8)
         for request in (
-            messages.ForgetCheckRequest(placement=name, versions=version), messages.QuiesceRequest(),
-            messages.StraysRequest(placement=name, partitions=[1]),
-            messages.ForgetRequest(placement=name, versions=version, before_ms=0, entries_max=0),
+            replica.ForgetCheckRequest(placement=name, versions=version), replica.QuiesceRequest(),
+            replica.StraysRequest(placement=name, partitions=[1]),
+            replica.ForgetRequest(placement=name, versions=version, before_ms=0, entries_max=0),
         ):  # fmt: skip
             client = Connection(there[0].told, there[0].node.reactor.outbox)
             there[0].node.reactor.deliver(client, hello() + encode_frame(MessageType.CONTROL, messages.encode(request), request_id=1))

@@ -200,8 +200,8 @@ class RecordingDataPlane(PyFrameHandler):
     def set_cluster(self, cluster_id, mac_key) -> None:
         self.cluster = (cluster_id, mac_key)
 
-    def set_placement(self, name, ring, node_ids, hosts, labels) -> None:
-        self.placement = (name, ring.partitions, list(node_ids), list(hosts), list(labels))
+    def set_placement(self, in_force, hosts, labels) -> None:
+        self.placement = (in_force.name, in_force.reads.partitions, list(in_force.node_ids), list(hosts), list(labels))
 
     def set_buckets(self, settings) -> None:
         self.buckets = dict(settings)

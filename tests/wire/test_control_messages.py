@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from dynamo_fast.core.membership import Leave, NodeEntry, make_record
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 from dynamo_fast.wire import control_messages as control
+from dynamo_fast.wire import membership_messages as membership
+from dynamo_fast.wire import replica_messages as replica
 
 ID = bytes(range(16))
 NODE = NodeEntry(id=ID, address="127.0.0.1:7400", host="a", zone="z", weight=7)
@@ -19,18 +21,18 @@ REQUESTS: list[control.Request] = [
     control.PlacementRequest(),
     control.StatusRequest(),
     control.RingInfoRequest(),
-    control.GossipRequest(digest=ID, records=[RECORD], wanted=[ID]),
-    control.BirthRequest(member=NODE, bootstrap=["a:1", "b:2"]),
+    membership.GossipRequest(digest=ID, records=[RECORD], wanted=[ID]),
+    membership.BirthRequest(member=NODE, bootstrap=["a:1", "b:2"]),
     control.BucketSetRequest(name=b"cart", settings=BucketSettings(strict=True)),
     control.BucketListRequest(),
     control.KeysPageRequest(partitions=[0, 5, 65535], bucket=b"cart", after=b"x" * 24, limit=10),
-    control.MergeRequest(placement=(1 << 64) - 1, entries=[(b"cart", b"key", b"object"), (b"", b"k" * 4096, b"")]),
-    control.CompareRequest(placement=1, roots=bytes(16)),
-    control.CompareRequest(placement=1, partitions=[0, 65535], roots=bytes(16), finished=True),
-    control.TreeRequest(placement=1, partition=3, level=4, nodes=[0, 15], depth=4),
-    control.EntriesRequest(placement=1, partition=3, leaves=[255], after=bytes(24)),
-    control.OutlinesRequest(placement=1, keys=[bytes(24)]),
-    control.PullRequest(placement=1, keys=[bytes(24)], bytes_max=1),
+    replica.MergeRequest(placement=(1 << 64) - 1, entries=[(b"cart", b"key", b"object"), (b"", b"k" * 4096, b"")]),
+    replica.CompareRequest(placement=1, roots=bytes(16)),
+    replica.CompareRequest(placement=1, partitions=[0, 65535], roots=bytes(16), finished=True),
+    replica.TreeRequest(placement=1, partition=3, level=4, nodes=[0, 15], depth=4),
+    replica.EntriesRequest(placement=1, partition=3, leaves=[255], after=bytes(24)),
+    replica.OutlinesRequest(placement=1, keys=[bytes(24)]),
+    replica.PullRequest(placement=1, keys=[bytes(24)], bytes_max=1),
     control.RepairRequest(run=7),
 ]
 REPLIES: list[control.Reply] = [
@@ -41,17 +43,17 @@ REPLIES: list[control.Reply] = [
                         statistics={"engine": {"keys": 3}}),
     control.RingInfoReply(number=1, name=1, digest=ID, partitions=2, replicas=1,
                           members=[control.MemberShare(node=NODE, partitions_first=2, partitions_owned=2, share=1.0, up=True)]),
-    control.GossipReply(digest=ID, ids=[ID], records=[RECORD]),
-    control.BirthReply(waiting_for=["b:2"], records=[RECORD]),
+    membership.GossipReply(digest=ID, ids=[ID], records=[RECORD]),
+    membership.BirthReply(waiting_for=["b:2"], records=[RECORD]),
     control.BucketSetReply(),
     control.BucketListReply(buckets=[BUCKET], defaults=ClusterDefaults()),
     control.KeysPageReply(entries=b"s" * 24 + b"\x03\0key", next=b"s" * 24, done=True, suspects=[5]),
-    control.MergeReply(results=[(0, (1 << 64) - 1), (24, 0)], stalled_us=120, share=0.25),
-    control.CompareReply(differing=[0, 65535], busy=[7]),
-    control.TreeReply(hashes=bytes(128)),
-    control.EntriesReply(entries=bytes(64), done=False),
-    control.OutlinesReply(outlines=[b"", b"outline"]),
-    control.PullReply(entries=[(b"cart", b"key", b"object")], answered=2, share=1.0),
+    replica.MergeReply(results=[(0, (1 << 64) - 1), (24, 0)], stalled_us=120, share=0.25),
+    replica.CompareReply(differing=[0, 65535], busy=[7]),
+    replica.TreeReply(hashes=bytes(128)),
+    replica.EntriesReply(entries=bytes(64), done=False),
+    replica.OutlinesReply(outlines=[b"", b"outline"]),
+    replica.PullReply(entries=[(b"cart", b"key", b"object")], answered=2, share=1.0),
     control.RepairReply(run=7, done=True, peers=2, partitions=2048, compared=2047, differing=3, keys_pulled=4, keys_pushed=5,
                         failed={"a:1": "no"}),
 ]  # fmt: skip
