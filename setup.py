@@ -33,6 +33,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "storage.group_commit": ["group_commit"],
     "storage.recovery": [],
     "storage.memory_engine": [],
+    "storage.snapshot": [],
     "storage.lmdb_engine": [],
     "storage.checkpoint": [],
     "net.reactor": [],

@@ -65,7 +65,7 @@ class Checkpoints:
             if reply.kind == COMMITTED:
                 self.records_moved += reply.records
                 self.bytes_moved += reply.record_bytes
-                engine.renew()
+                engine.snapshot.renew()
             elif reply.kind == DONE:
                 engine.drop_frozen(reply.range_index, self._repairs)
                 self.range_index, self._asked, self.trouble = None, False, None

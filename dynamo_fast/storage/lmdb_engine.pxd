@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from dynamo_fast.core.histogram cimport Histogram
 from dynamo_fast.storage.engine cimport Engine, RecordView
 from dynamo_fast.storage.log cimport Log
+from dynamo_fast.storage.snapshot cimport Snapshot
 from dynamo_fast.storage.write_buffer cimport WriteBuffer
 
 
@@ -15,11 +16,7 @@ cdef class LmdbEngine(Engine):
     cdef readonly Log log
     cdef object disk
     cdef object directory               # StorageDirectory
-    cdef object tables
-    cdef object transaction             # the read transaction, renewed when the helper has committed
-    cdef object get_record              # its get
-    cdef object held                    # the memoryview behind the last view of a record in LMDB
-    cdef bint tables_empty              # LMDB holds no record: it need not be asked
+    cdef readonly Snapshot snapshot     # of LMDB, renewed when the helper has committed
     cdef object clock_ns
     cdef object waker                   # a trio.Event to set at the next write, None when the maintenance is awake
     cdef readonly object checkpoints    # Checkpoints: which range goes to LMDB, and how far it is
@@ -34,14 +31,12 @@ cdef class LmdbEngine(Engine):
     cdef uint64_t frozen_at             # log position at the last checkpoint's start
     cdef readonly uint64_t puts
     cdef readonly uint64_t removals
-    cdef readonly uint64_t finds_in_tables
     cdef readonly uint64_t rot_found
     cdef readonly set repairs           # (partition, leaf) of leaves in LMDB that are to be summed up anew
     cdef readonly uint64_t leaves_corrected
-    cdef bint rows_damaged              # of the tables that are not records: the trees are made right by the scrub
     cdef uint64_t buffer_soft, buffer_hard, log_soft, log_hard      # bytes
 
-    cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1
+    cdef int find_in_snapshot(self, const uint8_t *store_key, RecordView *view) except -1
     cdef int rot(self, const uint8_t *store_key) except -1
     cdef int wake(self) except -1
     cdef int refuse(self, object error) except -1

@@ -10,8 +10,6 @@ first when the disk takes writes again, so that the log never lacks a record tha
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport int64_t
 
 from dynamo_fast.core.bytes cimport load_u64, store_u64
@@ -20,7 +18,8 @@ from dynamo_fast.core.merkle cimport Forest
 from dynamo_fast.storage.arena cimport Slot, slot_removed
 from dynamo_fast.storage.engine cimport FIND_NOTHING, FIND_RECORD, FIND_ROT, ROOM_NONE, ROOM_PLENTY, ROOM_SOFT, Engine, ReplayVisitor
 from dynamo_fast.storage.recovery cimport Replay
-from dynamo_fast.storage.schema cimport STORE_KEY_BYTES, RecordView, record_check, record_view
+from dynamo_fast.storage.schema cimport RecordView, record_view
+from dynamo_fast.storage.snapshot cimport Snapshot
 from dynamo_fast.storage.suspects cimport Suspects
 from dynamo_fast.storage.write_buffer cimport RANGES, Generation, WriteBuffer, record_of
 
@@ -29,11 +28,9 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import lmdb
 import trio
 
 from dynamo_fast.disk import Disk
-from dynamo_fast.storage.checkpoint import MOVED_ROW
 from dynamo_fast.storage.checkpoints import Checkpoints
 from dynamo_fast.storage.directory import StorageDirectory
 from dynamo_fast.storage.engine import ReadOnlyError, StorageError
@@ -45,7 +42,6 @@ from dynamo_fast.storage.report import LeafFindings
 from dynamo_fast.storage.scrubbing import recompute
 from dynamo_fast.storage.settings import StorageSettings
 from dynamo_fast.storage.statistics import engine_statistics
-from dynamo_fast.storage.tables import open_tables
 from dynamo_fast.storage.write_buffer import BufferFull
 
 LEAVES = 256  # of a partition's Merkle tree
@@ -88,9 +84,8 @@ cdef class LmdbEngine(Engine):
         place = self.directory
         # A helper of the process before may still be in a transaction: what it commits must be seen here.
         self.disk.lock(place.lmdb / "helper.lock", wait=True).close()
-        self.tables = open_tables(place.lmdb, self.settings.lmdb_map_bytes)
-        self.renew()
-        moved = self.load_tables()
+        self.snapshot = Snapshot(place.lmdb, self.settings.lmdb_map_bytes)
+        moved = self.snapshot.load(self.forest)
         names = [name for name in self.disk.list(place.log) if segment_number(name) is not None]
         # Address space for all of the log, even when the bound is lower than it was.
         logged = sum(self.disk.size(place.log / name) for name in names)
@@ -102,10 +97,10 @@ cdef class LmdbEngine(Engine):
         replay.run(place.log, log_start, clean or place.same_boot, self.settings.replay_visit_bytes)
         self.suspected.add(place.suspects)
         # A tail is torn by a power cut, and hardly ever by a kill; after any other end it is rot that happened to hit the last records.
-        lost = place.tail_may_be_lost or replay.torn_bytes or replay.end < place.clean_end or self.rows_damaged
+        lost = place.tail_may_be_lost or replay.torn_bytes or replay.end < place.clean_end or self.snapshot.damaged
         self.suspected.add(range(self.forest.partitions) if lost else replay.rot_partitions)
         if replay.rot_records:
-            replay.mend_base_hashes(self.hash_in_tables)
+            replay.mend_base_hashes(self.hash_in_snapshot)
         # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
         end = max(replay.end, *moved)
         begins = replay.segments[0].start if replay.segments else end
@@ -125,59 +120,25 @@ cdef class LmdbEngine(Engine):
         except OSError as error:
             self.refuse(error)
 
-    def load_tables(self) -> list:
-        """LMDB's leaves into the forest; the log positions up to which its 256 granules are moved."""
-        with self.transaction.cursor(self.tables.leaves) as cursor:
-            for key, leaves in cursor:
-                partition = int.from_bytes(key, "big")
-                if len(leaves) == 8 * LEAVES and partition < self.forest.partitions:
-                    self.forest.load(partition, bytes(leaves))
-                else:
-                    self.rows_damaged = True
-        moved = []
-        for range_index in range(RANGES):
-            row = self.transaction.get(bytes([range_index]), db=self.tables.moved)
-            if row is not None and len(row) != MOVED_ROW.size:
-                self.rows_damaged = True
-                row = None
-            moved += [0] * 16 if row is None else MOVED_ROW.unpack(row)
-        return moved
-
-    def hash_in_tables(self, bytes store_key not None) -> int:
+    def hash_in_snapshot(self, bytes store_key not None) -> int:
         """Of the record in LMDB, 0 when there is none that can be read."""
         cdef RecordView view
-        return view.hash if self.find_in_tables(<const uint8_t *><const char *>store_key, &view) == FIND_RECORD else 0
+        return view.hash if self.find_in_snapshot(<const uint8_t *><const char *>store_key, &view) == FIND_RECORD else 0
 
     cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
         cdef Slot *slot = self.buffer.find(store_key)
         if slot == NULL:
-            return FIND_NOTHING if self.tables_empty else self.find_in_tables(store_key, view)
+            return FIND_NOTHING if self.snapshot.empty else self.find_in_snapshot(store_key, view)
         if slot_removed(slot):
             return FIND_NOTHING
         record_view(record_of(slot), slot.n, view)
         return FIND_RECORD
 
-    def held_in_tables(self) -> tuple[int, int]:
-        """Records in LMDB, and the bytes of the pages they are on."""
-        held = self.transaction.stat(self.tables.records)
-        return held["entries"], held["psize"] * (held["branch_pages"] + held["leaf_pages"] + held["overflow_pages"])
-
-    cdef int find_in_tables(self, const uint8_t *store_key, RecordView *view) except -1:
-        self.finds_in_tables += 1
-        cdef RecordView found
-        try:
-            record = self.get_record(PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES))
-        except lmdb.Error:      # a page that cannot be read
+    cdef int find_in_snapshot(self, const uint8_t *store_key, RecordView *view) except -1:
+        cdef int found = self.snapshot.find(store_key, view)
+        if found == FIND_ROT:
             self.rot(store_key)
-            return FIND_ROT
-        if record is None:
-            return FIND_NOTHING
-        if record_check(<const uint8_t *>PyMemoryView_GET_BUFFER(record).buf, PyMemoryView_GET_BUFFER(record).len, &found) < 0:
-            self.rot(store_key)
-            return FIND_ROT
-        self.held = record
-        view[0] = found
-        return FIND_RECORD
+        return found
 
     cdef int rot(self, const uint8_t *store_key) except -1:
         self.rot_found += 1
@@ -206,7 +167,7 @@ cdef class LmdbEngine(Engine):
         if self.refusal is not None:
             raise ReadOnlyError(self.refusal)
         cdef Slot *slot = self.buffer.find(store_key)
-        if slot_removed(slot) if slot != NULL else self.tables_empty:
+        if slot_removed(slot) if slot != NULL else self.snapshot.empty:
             return 0
         self.log.reserve(0)
         try:
@@ -305,15 +266,6 @@ cdef class LmdbEngine(Engine):
         self.log.commit.done()
         self.check_sync()
 
-    def renew(self) -> None:
-        """Reads see what the helper has committed."""
-        if self.transaction is not None:
-            self.held = None
-            self.transaction.abort()
-        self.transaction = self.tables.environment.begin(db=self.tables.records, buffers=True)
-        self.get_record = self.transaction.get
-        self.tables_empty = self.transaction.stat(self.tables.records)["entries"] == 0
-
     def freeze_oldest(self) -> tuple:
         """The range whose records have waited longest gets frozen, or one with a leaf to be repaired.
 
@@ -341,7 +293,7 @@ cdef class LmdbEngine(Engine):
 
     def drop_frozen(self, range_index: int, repaired: Iterable[tuple[int, int]]) -> None:
         """The range's frozen records are in LMDB and those leaves summed up: the memory is free, and so are the log's segments that nobody needs now."""
-        self.renew()
+        self.snapshot.renew()
         self.buffer.drop_frozen(range_index)
         self.repairs.difference_update(repaired)
         self.log.forget_before(self.buffer.oldest_position(self.log.position()))
@@ -408,7 +360,7 @@ cdef class LmdbEngine(Engine):
         await self.waker.wait()
 
     def scan(self, bytes start not None, bytes end not None, limit: int) -> list:
-        return merge_scans(self.buffer.scan(start, end, limit, True), self.transaction, start, end, limit, self.rotten)
+        return merge_scans(self.buffer.scan(start, end, limit, True), self.snapshot.transaction, start, end, limit, self.rotten)
 
     def rotten(self, bytes store_key not None) -> None:
         """The record in LMDB under a store key cannot be read."""
@@ -433,7 +385,7 @@ cdef class LmdbEngine(Engine):
         self.directory.begin()
 
     def recompute(self, partition: int, leaf: int, mac_key: bytes | None = None) -> LeafFindings:
-        findings = recompute(self, self.transaction, self.tables.leaves, partition, leaf, mac_key)
+        findings = recompute(self, partition, leaf, mac_key)
         self.leaves_corrected += findings.corrected or findings.repair
         return findings
 
@@ -478,10 +430,6 @@ cdef class LmdbEngine(Engine):
 
     def abandon(self) -> None:
         """Gives back what an engine holds that is not, or no more, open."""
-        self.get_record = self.held = None
-        if self.transaction is not None:
-            self.transaction.abort()
-        if self.tables is not None:
-            self.tables.environment.close()
-        self.transaction = self.tables = None
+        if self.snapshot is not None:
+            self.snapshot.close()
         self.directory.close()

@@ -96,15 +96,14 @@ def correct(forest: Forest, partition: int, leaf: int, start: bytes, true_sum: i
     return was != true_sum
 
 
-def recompute(
-    engine: LmdbEngine, transaction: lmdb.Transaction[memoryview], leaves: lmdb._Database, partition: int, leaf: int, mac_key: bytes | None
-) -> LeafFindings:
-    """Of the engine with a disk; `transaction` is the one that finds read in, `leaves` LMDB's table of that name."""
+def recompute(engine: LmdbEngine, partition: int, leaf: int, mac_key: bytes | None) -> LeafFindings:
+    """Of the engine with a disk."""
+    transaction = engine.snapshot.transaction
     start, end = leaf_range(partition, leaf, engine.forest.partitions, engine.forest.leaf_count)
     try:
         with transaction.cursor() as cursor:
             sums = sum_up(engine.buffer.scan(start, end, ALL, True), between(transaction, cursor, start, end), mac_key)
-        row = transaction.get(partition.to_bytes(4, "big"), db=leaves)
+        row = engine.snapshot.leaves(partition)
     except lmdb.Error:
         # Nobody knows what is on a page that cannot be read; the leaf stays, and whoever syncs the partition stores anew.
         engine.rotten(start)

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 def engine_statistics(engine: LmdbEngine) -> dict[str, object]:
     """Counts are since the engine was opened; `log_`, `lmdb_` and `buffer_` are what is held now; `_ns` are quantiles of nanoseconds."""
     log, buffer, checkpoints = engine.log, engine.buffer, engine.checkpoints
-    lmdb_records, lmdb_bytes = engine.held_in_tables()
+    lmdb_records, lmdb_bytes = engine.snapshot.size()
     return {
         "engine": "lmdb",
         "puts": engine.puts,
         "removals": engine.removals,
-        "finds_in_lmdb": engine.finds_in_tables,
+        "finds_in_lmdb": engine.snapshot.finds,
         "lmdb_records": lmdb_records,
         "lmdb_bytes": lmdb_bytes,
         "log_bytes": log.bytes,

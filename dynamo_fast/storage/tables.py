@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import lmdb
 
+RANGES = 16  # of the key space, by the top 4 bits of a store key: the write buffer's
 GRANULES = 16  # of a range: what a transaction of the helper moves is some of them
 MOVED_ROW_BYTES = 8 * GRANULES
 
