@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dynamo_fast.storage.mover import COMMITTED, DONE, Mover
+from dynamo_fast.storage.scrubbing import leaf_range
+from dynamo_fast.storage.tables import RANGES
 
 if TYPE_CHECKING:
     from dynamo_fast.storage.lmdb_engine import LmdbEngine
@@ -20,7 +22,7 @@ RETRY_NS = 1_000_000_000  # between attempts, when LMDB has no room or the helpe
 class Checkpoints:
     """One at a time; `step` is called with every tick and never waits."""
 
-    def __init__(self, mover: Mover) -> None:
+    def __init__(self, mover: Mover, frozen_at: int) -> None:
         self.mover = mover
         self.range_index: int | None = None  # being moved
         self.done = 0
@@ -28,8 +30,9 @@ class Checkpoints:
         self.bytes_moved = 0
         self.helper_cpu_ns = 0  # of helpers, the one now running included
         self.trouble: str | None = None  # why the last attempt failed
-        self._position = 0
-        self._repairs: frozenset[tuple[int, int]] = frozenset()  # leaves that were found wrong before the range was frozen
+        self.repairs: set[tuple[int, int]] = set()  # (partition, leaf) of leaves in LMDB that are to be summed up anew
+        self._frozen_at = frozen_at  # log position at the last freeze, at first the log's end
+        self._repairs: frozenset[tuple[int, int]] = frozenset()  # of the range under way: found wrong before it was frozen
         self._asked = False
         self._not_before_ns = 0
         self._cpu_ns_before = 0  # of helpers that have ended
@@ -41,17 +44,45 @@ class Checkpoints:
     def step(self, engine: LmdbEngine, now_ns: int) -> None:
         """Goes on as far as it can without waiting."""
         self._listen(engine, now_ns)
-        if self.range_index is None and engine.wants_checkpoint:
-            self.range_index, self._position = engine.freeze_oldest()
-            if self.range_index is not None:
-                self._repairs = engine.repairs_in(self.range_index)
-                engine.sync()
-        if self.range_index is not None and not self._asked and engine.durable >= self._position and now_ns >= self._not_before_ns:
+        if self.range_index is None and self.due(engine):
+            self._begin(engine)
+        if self.range_index is not None and not self._asked and engine.durable >= self._frozen_at and now_ns >= self._not_before_ns:
             try:
-                self.mover.request(self.range_index, self._position, engine.stretches_of(self.range_index), self._repairs)
+                self.mover.request(self.range_index, self._frozen_at, engine.stretches_of(self.range_index), self._repairs)
                 self._asked = True
             except OSError as error:
                 self._fail(f"the helper process cannot be asked: {error}", now_ns)
+
+    def due(self, engine: LmdbEngine) -> bool:
+        """Whether log or buffer are so full that a range should go to LMDB, or the log has grown by a range's share since the last.
+
+        A segment goes only when every range has passed it. Without the share all ranges would be due at once, and sixteen
+        checkpoints would come in a row whenever the log is half full; with it they come one by one, as far apart as they can.
+        """
+        if self.repairs:
+            return True
+        taken = engine.buffer.region.bytes_taken
+        if taken == 0:
+            return False  # every record is in LMDB
+        bounds, fill = engine.settings, engine.settings.checkpoint_fill
+        # Whole segments go: what waits is up to a segment more than what the ranges need.
+        spread = bounds.log_bytes_max * fill - bounds.log_segment_bytes
+        if spread > 0 and fill <= 1 and engine.position - self._frozen_at >= spread / RANGES:
+            return True
+        return taken > bounds.write_buffer_bytes_max * fill or engine.log.bytes > bounds.log_bytes_max * fill
+
+    def _begin(self, engine: LmdbEngine) -> None:
+        """With a range that has a leaf to be repaired, or else the one whose records have waited longest."""
+        damaged = next(iter(self.repairs), None)
+        self.range_index = engine.buffer.oldest_range() if damaged is None else self._range_of(engine, damaged)
+        if self.range_index is not None:
+            self._repairs = frozenset(leaf for leaf in self.repairs if self._range_of(engine, leaf) == self.range_index)
+            self._frozen_at = engine.freeze(self.range_index)
+            engine.sync()
+
+    def _range_of(self, engine: LmdbEngine, leaf: tuple[int, int]) -> int:
+        """The one that a leaf lies in, with however few partitions."""
+        return leaf_range(*leaf, engine.forest.partitions, engine.forest.leaf_count)[0][0] * RANGES >> 8
 
     def _listen(self, engine: LmdbEngine, now_ns: int) -> None:
         try:
@@ -67,7 +98,8 @@ class Checkpoints:
                 self.bytes_moved += reply.record_bytes
                 engine.snapshot.renew()
             elif reply.kind == DONE:
-                engine.drop_frozen(reply.range_index, self._repairs)
+                engine.drop_frozen(reply.range_index)
+                self.repairs -= self._repairs
                 self.range_index, self._asked, self.trouble = None, False, None
                 self.done += 1
             else:

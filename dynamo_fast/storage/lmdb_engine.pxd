@@ -28,11 +28,9 @@ cdef class LmdbEngine(Engine):
     cdef readonly Histogram tick_ns     # what tick took of the loop
     cdef int64_t next_sync_ns
     cdef int64_t not_before_ns          # when what the disk has refused is tried again
-    cdef uint64_t frozen_at             # log position at the last checkpoint's start
     cdef readonly uint64_t puts
     cdef readonly uint64_t removals
     cdef readonly uint64_t rot_found
-    cdef readonly set repairs           # (partition, leaf) of leaves in LMDB that are to be summed up anew
     cdef readonly uint64_t leaves_corrected
     cdef uint64_t buffer_soft, buffer_hard, log_soft, log_hard      # bytes
 

@@ -21,10 +21,9 @@ from dynamo_fast.storage.recovery cimport Replay
 from dynamo_fast.storage.schema cimport RecordView, record_view
 from dynamo_fast.storage.snapshot cimport Snapshot
 from dynamo_fast.storage.suspects cimport Suspects
-from dynamo_fast.storage.write_buffer cimport RANGES, Generation, WriteBuffer, record_of
+from dynamo_fast.storage.write_buffer cimport WriteBuffer, record_of
 
 import os
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -64,7 +63,6 @@ cdef class LmdbEngine(Engine):
         self.clock_ns = disk.clock_ns
         self.forest = Forest(partitions, LEAVES)
         self.suspected = Suspects(partitions)
-        self.repairs = set()
         self.pass_ns = Histogram()
         self.tick_ns = Histogram()
         self.buffer_hard = settings.write_buffer_bytes_max
@@ -109,10 +107,9 @@ cdef class LmdbEngine(Engine):
         durable = end if clean else min(replay.durable, end)
         self.log = LogClass(self.disk, place.log_start, place.log, self.settings.log_segment_bytes, replay.segments, end, durable, number)
         self.next_sync_ns = self.clock_ns() + <int64_t>(self.settings.sync_seconds * 1e9)
-        self.frozen_at = end
         region = self.buffer.region
         self.checkpoints = Checkpoints(Mover(place.lmdb, self.settings.lmdb_map_bytes, region.fd,
-                                             region.chunks_max * region.chunk_bytes, self.forest.partitions))
+                                             region.chunks_max * region.chunk_bytes, self.forest.partitions), end)
         self.save_suspects()
         self.recovery = replay.report(place, self.suspects, self.clock_ns() - began)
         try:
@@ -266,56 +263,20 @@ cdef class LmdbEngine(Engine):
         self.log.commit.done()
         self.check_sync()
 
-    def freeze_oldest(self) -> tuple:
-        """The range whose records have waited longest gets frozen, or one with a leaf to be repaired.
-
-        (range, log position that covers it); none: (None, 0).
-        """
-        cdef Generation generation
-        cdef unsigned int r
-        oldest = None
-        for r in range(RANGES):
-            generation = self.buffer.active_of(r)
-            if generation.records and (oldest is None or generation.first_position < self.buffer.active_of(oldest).first_position):
-                oldest = r
-        for partition, leaf in self.repairs:
-            oldest = (partition * self.forest.leaf_count + leaf) * RANGES // (self.forest.partitions * self.forest.leaf_count)
-            break
-        if oldest is None:
-            return None, 0
-        self.buffer.freeze(oldest)
-        self.frozen_at = self.log.position()
-        return oldest, self.log.position()
+    def freeze(self, range_index: int) -> int:
+        """The range's records are to be moved, and stay as they are until then; the log position that covers them."""
+        self.buffer.freeze(range_index)
+        return self.log.position()
 
     def stretches_of(self, range_index: int) -> bytes:
         """Where the range's frozen records lie."""
         return self.buffer.frozen_of(range_index).stretches()
 
-    def drop_frozen(self, range_index: int, repaired: Iterable[tuple[int, int]]) -> None:
-        """The range's frozen records are in LMDB and those leaves summed up: the memory is free, and so are the log's segments that nobody needs now."""
+    def drop_frozen(self, range_index: int) -> None:
+        """The range's frozen records are in LMDB: the memory is free, and so are the log's segments that nobody needs now."""
         self.snapshot.renew()
         self.buffer.drop_frozen(range_index)
-        self.repairs.difference_update(repaired)
         self.log.forget_before(self.buffer.oldest_position(self.log.position()))
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        """Whether log or buffer are so full that a range should go to LMDB, or the log has grown by a range's share since the last.
-
-        A segment goes only when every range has passed it. Without the share all ranges would be due at once, and sixteen
-        checkpoints would come in a row whenever the log is half full; with it they come one by one, as far apart as they can.
-        """
-        cdef uint64_t taken = self.buffer.region.chunks_taken * self.buffer.region.chunk_bytes
-        cdef double fill = self.settings.checkpoint_fill
-        if self.repairs:
-            return True
-        if taken == 0:
-            return False        # every record is in LMDB
-        # Whole segments go: what waits is up to a segment more than what the ranges need.
-        cdef double spread = self.log_hard * fill - self.settings.log_segment_bytes
-        if spread > 0.0 and fill <= 1.0 and self.log.position() - self.frozen_at >= spread / RANGES:
-            return True
-        return taken > self.buffer_hard * self.settings.checkpoint_fill or self.log_bytes() > self.log_hard * self.settings.checkpoint_fill
 
     def tick(self) -> list:
         """What is due and does not wait; the jobs that do, which the caller runs in a thread and tells `postpone` when they fail."""
@@ -350,7 +311,7 @@ cdef class LmdbEngine(Engine):
     @property
     def resting(self) -> bool:
         """Whether ticks have nothing to do until the next write."""
-        return (self.log.commit.durable() == self.log.position() and not self.checkpoints.under_way and not self.wants_checkpoint
+        return (self.log.commit.durable() == self.log.position() and not self.checkpoints.under_way and not self.checkpoints.due(self)
                 and self.refusal is None and not self.log.wants_segment and not self.log.doomed and not self.suspected.unsaved
                 and not self.buffer.region.chunks_dirty)
 
@@ -391,14 +352,8 @@ cdef class LmdbEngine(Engine):
 
     def repair(self, partition: int, leaf: int) -> None:
         """The helper is to sum up a leaf in LMDB anew, after the next checkpoint of its range."""
-        self.repairs.add((partition, leaf))
+        self.checkpoints.repairs.add((partition, leaf))
         self.wake()
-
-    def repairs_in(self, range_index: int) -> frozenset:
-        """Leaves to be summed up anew that lie in a range. With fewer than 16 partitions of 256 leaves a leaf still lies in one."""
-        leaves = self.forest.partitions * self.forest.leaf_count
-        return frozenset([(partition, leaf) for partition, leaf in self.repairs
-                          if (partition * self.forest.leaf_count + leaf) * RANGES // leaves == range_index])
 
     def statistics(self) -> dict:
         return engine_statistics(self)

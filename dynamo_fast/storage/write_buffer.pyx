@@ -284,6 +284,11 @@ cdef class WriteBuffer:
         self.frozen[range_index] = None
         return 0
 
+    def oldest_range(self) -> int | None:
+        """The range whose active records have waited longest; None when there are none."""
+        waiting = [((<Generation>g).first_position, r) for r, g in enumerate(self.active) if g.records]
+        return min(waiting)[1] if waiting else None
+
     def oldest_position(self, default: int) -> int:
         """The log position from which on the log is still needed: no record in here is older. `default` when empty."""
         positions = [g.first_position for g in (*self.active, *self.frozen) if g is not None and g.records]

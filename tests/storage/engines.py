@@ -57,7 +57,7 @@ def settle(engine: LmdbEngine) -> None:
     """Ticks until nothing more is to be moved to LMDB."""
     for _ in range(100_000):
         tick(engine)
-        if not engine.checkpoints.under_way and not engine.wants_checkpoint:
+        if not engine.checkpoints.under_way and not engine.checkpoints.due(engine):
             return
         wait_for_something(engine)
     raise AssertionError("checkpoints did not come to an end")
@@ -68,7 +68,7 @@ def wait_for_something(engine: LmdbEngine) -> None:
     checkpoints, process = engine.checkpoints, engine.checkpoints.mover._process
     if checkpoints._asked and process is not None and process.stdout is not None:
         descriptor = process.stdout.fileno()
-    elif checkpoints.under_way and engine.durable < checkpoints._position and engine.sync_fileno() is not None:
+    elif checkpoints.under_way and engine.durable < checkpoints._frozen_at and engine.sync_fileno() is not None:
         descriptor = engine.sync_fileno()
     else:
         return

@@ -46,7 +46,7 @@ def test_it_moves_syncs_and_deletes(tmp_path: Path) -> None:
                 await trio.lowlevel.checkpoint()
                 if engine.fullness == 2:
                     await until(lambda: engine.fullness < 2)
-            await until(lambda: engine.durable == engine.position and not engine.wants_checkpoint)
+            await until(lambda: engine.durable == engine.position and not engine.checkpoints.due(engine))
             assert engine.statistics()["records_moved"] != 0
             assert engine.statistics()["log_bytes"] < engine.position, "no segment was deleted"  # type: ignore[operator]
             nursery.cancel_scope.cancel()

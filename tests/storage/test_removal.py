@@ -33,10 +33,10 @@ def happen(engine: LmdbEngine, directory: Path, event: str) -> LmdbEngine:
     if event == "moved":
         settle(engine)
     elif event == "frozen":
-        while engine.wants_checkpoint and not engine.checkpoints.under_way:
+        while engine.checkpoints.due(engine) and not engine.checkpoints.under_way:
             tick(engine)
     elif event == "committed":
-        while engine.wants_checkpoint or engine.checkpoints.under_way:
+        while engine.checkpoints.due(engine) or engine.checkpoints.under_way:
             if engine.checkpoints._asked:
                 output = engine.checkpoints.mover._process.stdout
                 assert select.select([output], [], [], WAIT_SECONDS_MAX)[0], "the helper process has not answered"

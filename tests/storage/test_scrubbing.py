@@ -119,7 +119,7 @@ def test_a_key_that_vanished_is_noticed(tmp_path: Path, killed: bool) -> None:
     assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
     assert engine.statistics()["leaves_corrected"] == 2
     settle(engine)
-    assert engine.repairs == set()
+    assert engine.checkpoints.repairs == set()
     assert scrub(engine, range(300)) == {}
     engine = restarted(engine, tmp_path, killed)
     assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
@@ -310,7 +310,7 @@ def test_a_repair_found_after_the_freeze_waits_for_the_next(tmp_path: Path) -> N
     engine.repair(*place(engine, 3))
     assert engine.checkpoints._repairs == frozenset()
     settle(engine)
-    assert engine.repairs == set()
+    assert engine.checkpoints.repairs == set()
     assert engine.statistics()["checkpoints"] == 2
     engine.close()
     check_tables(tmp_path, model | {store_key(other): record(other, 0)})
