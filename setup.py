@@ -16,7 +16,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "core.quorum": [],
     "core.ring": ["ring"],
     # Pure functions without globals: a second copy of the clock's costs a page and saves a call across modules per merge.
-    "core.siblings": ["siblings", "put", "settle", "cloud", "vector_clock"],
+    "core.siblings": ["object", "siblings", "put", "settle", "cloud", "vector_clock"],
     "core.suspicion": [],
     "core.vector_clock": ["vector_clock"],
     "wire.buffer": [],

@@ -1,4 +1,4 @@
-/* Puts: how a coordinator makes a new version, and which dot it may give it (paper 4.4; siblings.h has the layout).
+/* Puts: how a coordinator makes a new version, and which dot it may give it (paper 4.4; object.h has the layout).
  *
  * The promise: a dot is never issued twice, and never claims what its maker has not seen. The actor of a dot is (node,
  * epoch). Beside each record, outside the bytes that are replicated, a node keeps a mark (nonce, epoch): the epoch that
@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "siblings.h"
+#include "object.h"
 
 enum {
     PUT_CLOCK_MAX = 1024,    /* a put may not leave more entries; merges may, so that they are never refused */

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "siblings.h"
+#include "object.h"
 
 /* 1 when the object has a version that this actor made. */
 static int has_sibling_of(const uint8_t *object, uint32_t actor)

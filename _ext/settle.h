@@ -13,7 +13,7 @@
 /* Drops clock entries with a timestamp below before_ms, oldest first (of equal ones the actor that sorts first), until
  * entries_max are left; never one whose actor made a version that the object still has, since it covers that version's
  * dot. The cloud stays as it is: its dots have no time. 1: there is nothing to drop, out is untouched; 0: written to out, which
- * has room for n bytes, *out_n its length. The object is checked before (siblings.h). Cost: one walk over the entries for each that goes. */
+ * has room for n bytes, *out_n its length. The object is checked before (object.h). Cost: one walk over the entries for each that goes. */
 int object_settle(const uint8_t *object, size_t n, uint32_t entries_max, uint64_t before_ms, uint8_t *out, size_t *out_n);
 
 #endif

@@ -1,8 +1,8 @@
-"""Objects for the other Cython modules; _ext/siblings.h and _ext/put.h have the layout and every contract in full."""
+"""Objects for the other Cython modules; _ext/object.h, siblings.h and put.h have the layout and every contract in full."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-cdef extern from "siblings.h" nogil:
+cdef extern from "object.h" nogil:
     enum:
         OBJECT_HEADER_BYTES  # 8
         SIBLING_HEADER_BYTES  # 40

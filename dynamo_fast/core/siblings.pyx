@@ -1,4 +1,4 @@
-"""Objects: the concurrent versions of one key under one clock, packed (paper 4.4; _ext/siblings.h has the layout).
+"""Objects: the concurrent versions of one key under one clock, packed (paper 4.4; _ext/object.h has the layout).
 
 The store passes the packed bytes from socket to disk and works on them through the C functions of siblings.pxd. The class
 `Siblings` is the same thing for Python: an immutable value around those bytes.
@@ -14,17 +14,19 @@ from libc.string cimport memcpy
 from dynamo_fast.core.bytes cimport load_u64, store_u32
 from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, VectorClock, clock_from_entries, pack_dot
 
-cdef extern from "siblings.h" nogil:
+cdef extern from "object.h" nogil:
     int c_object_check "object_check"(const uint8_t *packed, size_t n)
     const char *c_object_error "object_error"(int code)
-    int c_object_merge "object_merge"(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uint8_t *out,
-                                      size_t out_max, size_t *out_n)
     uint64_t c_object_counter "object_counter"(const uint8_t *packed, size_t n, const uint8_t *node, uint64_t epoch)
     int c_object_covers "object_covers"(const uint8_t *packed, size_t n, const uint8_t *dot)
     uint64_t c_object_reach "object_reach"(const uint8_t *packed, size_t n, const uint8_t *node, uint64_t epoch)
     const uint8_t *c_object_cloud "object_cloud"(const uint8_t *packed, size_t n)
     int c_object_has_request "object_has_request"(const uint8_t *packed, size_t n, const uint8_t *request_id)
     int c_object_next "object_next"(const uint8_t *packed, size_t n, size_t *offset, SiblingView *view)
+
+cdef extern from "siblings.h" nogil:
+    int c_object_merge "object_merge"(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uint8_t *out,
+                                      size_t out_max, size_t *out_n)
 
 cdef extern from "put.h" nogil:
     size_t c_object_put_bound "object_put_bound"(const PutArguments *arguments)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "put.h"
+#include "siblings.h"
 
 enum { HISTORIES = 1000, STEPS = 14, MUTATIONS = 60 };
 

@@ -24,7 +24,7 @@ def pack_sibling(version: Sibling, actor: int, *, flags: int = 0, zero: int = 0,
 
 
 def pack(clock: VectorClock, siblings: Iterable[Sibling], cloud: Iterable[Dot] = ()) -> bytes:
-    """The layout of _ext/siblings.h, written a second time."""
+    """The layout of _ext/object.h, written a second time."""
     actors = [(entry.node, entry.epoch) for entry in clock]
     packed = [pack_sibling(version, actors.index(version.dot[:2])) for version in siblings]
     dots = [struct.pack("<16sQQ", *dot) for dot in cloud]

@@ -33,8 +33,8 @@ FLAGS = [
 TARGETS = {
     "frame": ["frame", "messages", "checksum"],
     "messages": ["messages"],
-    "object": ["siblings", "put", "cloud", "vector_clock"],
-    "siblings": ["siblings", "put", "cloud", "vector_clock"],
+    "object": ["object", "siblings", "put", "cloud", "vector_clock"],
+    "siblings": ["object", "siblings", "put", "cloud", "vector_clock"],
     "clock": ["vector_clock"],
     "context": ["mac"],
 }
