@@ -6,6 +6,7 @@ from typing import Self, final
 from dynamo_fast.storage.tables import Tables
 
 MOVED_ROW: Struct
+NO_RECORDS: bytes
 
 @final
 class Checkpointer:

@@ -33,6 +33,7 @@ cdef enum:
     LEAF_BITS = 8
 
 MOVED_ROW = struct.Struct("<16Q")
+NO_RECORDS = bytes(8 * LEAVES)  # leaves of a partition in which there is nothing
 
 
 cdef int compare_slots(const void *a, const void *b) noexcept nogil:
@@ -143,7 +144,7 @@ cdef class Checkpointer:
             with transaction.cursor(self.tables.records) as cursor:
                 cursor.putmulti(items, overwrite=True)
             for partition in sorted(leaves):
-                transaction.put(partition.to_bytes(4, "big"), leaves[partition], db=self.tables.leaves)
+                self.put_leaves(transaction, partition, leaves[partition])
             transaction.put(bytes([range_index]), MOVED_ROW.pack(*moved), db=self.tables.moved)
         return 0
 
@@ -152,7 +153,6 @@ cdef class Checkpointer:
         cdef RecordView view
         cdef uint64_t total = 0
         start, end = leaf_range(partition, leaf, 1 << self.partition_bits, LEAVES)
-        row_key = partition.to_bytes(4, "big")
         with self.tables.environment.begin(write=True) as transaction:
             with transaction.cursor(self.tables.records) as cursor:
                 found = cursor.set_range(start)
@@ -161,9 +161,18 @@ cdef class Checkpointer:
                     if transaction.get(cursor.key(), db=self.tables.records) == record and record_check(<const uint8_t *><const char *>record, len(record), &view) == 0:
                         total += view.hash
                     found = cursor.next()
-            row = bytearray(transaction.get(row_key, bytes(8 * LEAVES), db=self.tables.leaves))
+            row = bytearray(transaction.get(partition.to_bytes(4, "big"), NO_RECORDS, db=self.tables.leaves))
             store_u64(<uint8_t *>PyByteArray_AS_STRING(row) + 8 * <size_t>leaf, total)
-            transaction.put(row_key, bytes(row), db=self.tables.leaves)
+            self.put_leaves(transaction, partition, row)
+
+    cdef int put_leaves(self, transaction, partition, bytearray row) except -1:
+        """Nothing is left of a partition whose last record goes."""
+        key = partition.to_bytes(4, "big")
+        if row == NO_RECORDS:
+            transaction.delete(key, db=self.tables.leaves)
+        else:
+            transaction.put(key, row, db=self.tables.leaves)
+        return 0
 
     cdef int change_leaf(self, transaction, dict leaves, Slot *slot) except -1:
         """In the leaf of a slot's position: the hash of the version that LMDB held out, the new one, if any, in."""
@@ -173,7 +182,7 @@ cdef class Checkpointer:
         row = leaves.get(partition)
         if row is None:
             stored = transaction.get(partition.to_bytes(4, "big"), db=self.tables.leaves)
-            row = bytearray(8 * LEAVES if stored is None else stored)
+            row = bytearray(NO_RECORDS if stored is None else stored)
             leaves[partition] = row
         cdef uint8_t *cell = <uint8_t *>PyByteArray_AS_STRING(row) + 8 * leaf
         store_u64(cell, load_u64(cell) - slot.base_hash + slot_hash(slot))

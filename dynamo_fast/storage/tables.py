@@ -1,7 +1,7 @@
 """The tables in LMDB, as the node reads them and the helper process writes them.
 
     records   store key (24 bytes) -> record
-    leaves    partition (u32, big-endian) -> 256 u64: the leaves of the Merkle tree of what `records` holds
+    leaves    partition (u32, big-endian) -> 256 u64: the leaves of the Merkle tree of what `records` holds; no row for nothing
     moved     range (u8, the top 4 bits of a store key) -> 16 u64: for each value of the 4 bits after, the log position
               below which all records are in `records`
 
