@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from dynamo_fast.disk import Disk
 from dynamo_fast.storage.engine import Engine
 from dynamo_fast.storage.lmdb_engine import LmdbEngine
 from dynamo_fast.storage.memory_engine import MemoryEngine
+from dynamo_fast.storage.scrubbing import leaf_range
 from dynamo_fast.storage.settings import MIB, StorageSettings
+from tests.storage.records import hash_of
 
 WAIT_SECONDS_MAX = 60  # for the disk or the helper process; every wait ends when its condition holds
 
@@ -36,6 +38,18 @@ def open_moving(directory: Path, partitions: int) -> LmdbEngine:
 
 
 ENGINES: dict[str, Callable[[Path, int], Engine]] = {"memory": open_memory, "lmdb": open_lmdb, "lmdb-moving": open_moving}
+
+
+def remove_partition(engine: Engine, partition: int, batch: int) -> Iterator[int]:
+    """Removes what a partition holds, so many records a pass; yields after each pass how many are gone."""
+    start, end = leaf_range(partition, 0, engine.forest.partitions, 1)
+    removed = 0
+    while page := engine.scan(start, end, batch):
+        for key, stored in page:
+            assert engine.delete(key, hash_of(stored))
+        removed += len(page)
+        turn(engine)
+        yield removed
 
 
 def turn(engine: Engine) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 
 from dynamo_fast.core.merkle import Forest, entry_hash
@@ -19,6 +21,13 @@ Write = tuple[bytes, bytes | None]  # a store key and its record from then on, N
 def store_key(number: int) -> bytes:
     key = b"key-%d" % number
     return encode_store_key(MAC_KEY, hashlib.md5(key).digest(), key)
+
+
+@functools.cache
+def numbers_in(wanted: tuple[int, ...], partitions: int, count: int) -> list[int]:
+    """The first `count` numbers whose keys lie in one of the wanted partitions."""
+    found = (number for number in itertools.count() if int.from_bytes(store_key(number)[:4], "big") * partitions >> 32 in wanted)
+    return list(itertools.islice(found, count))
 
 
 def record(number: int, version: int, value_bytes: int = 20) -> bytes:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from dynamo_fast.storage.engine import Engine
+from dynamo_fast.storage.report import LeafFindings
 from dynamo_fast.storage.schema import encode_record
-from tests.storage.engines import ENGINES, turn
-from tests.storage.records import HIGHEST, LOWEST, forest_of, hash_of, record, roots, store_key
+from dynamo_fast.storage.scrubbing import leaf_range
+from tests.storage.engines import ENGINES, remove_partition, turn
+from tests.storage.records import HIGHEST, LOWEST, forest_of, hash_of, numbers_in, record, roots, store_key
 
 PARTITIONS = 64
 
@@ -184,6 +186,26 @@ def test_a_scan_passes_over_what_is_deleted_and_still_finds_its_limit(engine: En
     for limit in (1, 49, 50, 51, 120, 350, 1000):
         assert engine.scan(LOWEST, HIGHEST, limit) == left[:limit]
     assert engine.scan(ordered[60][0], ordered[299][0], 10) == []
+
+
+def test_a_partition_removed_in_batches_leaves_nothing_behind(engine: Engine) -> None:
+    """Four partitions of one range and one of another; one of the four goes."""
+    model = {store_key(number): record(number, 0, number % 200) for number in numbers_in((12, 13, 14, 15, 50), PARTITIONS, 10_000)}
+    for step, (key, stored) in enumerate(model.items()):
+        engine.put(key, stored, 0)
+        if step % 500 == 0:
+            turn(engine)
+    gone = {key for key in model if key[0] >> 2 == 13}
+    *_, removed = remove_partition(engine, 13, 256)
+    assert removed == len(gone) > 1900
+    model = {key: stored for key, stored in model.items() if key not in gone}
+    assert not engine.holds(13)
+    assert engine.forest.leaves(13) == bytes(8 * 256)
+    assert engine.scan(*leaf_range(13, 0, PARTITIONS, 1), 10) == []
+    assert not any(engine.get(key) for key in gone)
+    assert all(engine.recompute(13, leaf) == LeafFindings() for leaf in range(256))
+    assert engine.scan(LOWEST, HIGHEST, 10_000) == sorted(model.items())
+    assert roots(engine.forest) == roots(forest_of(model, PARTITIONS))
 
 
 def test_a_deletion_is_durable_after_a_sync(engine: Engine, wait_for_sync: Callable[[Engine], None]) -> None:

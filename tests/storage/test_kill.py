@@ -11,8 +11,8 @@ import pytest
 
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.lmdb_engine import LmdbEngine
-from tests.storage.engines import settings
-from tests.storage.records import HIGHEST, LOWEST, forest_of, record, roots, store_key
+from tests.storage.engines import open_lmdb, open_moving, settings, settle
+from tests.storage.records import HIGHEST, LOWEST, forest_of, numbers_in, record, roots, store_key
 
 PARTITIONS = 64
 KEYS = 700
@@ -41,6 +41,17 @@ while True:
     engine.flush()
     print(number, engine.checkpoints.records_moved, flush=True)
     tick(engine)
+"""
+
+# Removes a partition that is in LMDB, four records a pass, and says after each pass how many are gone; nothing goes to LMDB meanwhile.
+REMOVER = """
+import sys
+from pathlib import Path
+from tests.storage.engines import open_lmdb, remove_partition
+from tests.storage.test_kill import PARTITIONS
+for removed in remove_partition(open_lmdb(Path(sys.argv[1]), PARTITIONS), 13, 4):
+    print(removed, flush=True)
+sys.stdin.read()
 """
 
 # Small enough that ranges move to LMDB and segments come and go all the time.
@@ -76,3 +87,31 @@ def test_what_was_said_to_be_written_is_found(tmp_path: Path, seed: int) -> None
             assert found.get(store_key(key)) in versions, f"seed {seed}, kill {kill}: write {number} of {said} is lost"
         assert roots(engine.forest) == roots(forest_of(found, PARTITIONS))
         engine.close()
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_removals_that_only_the_log_knows_are_remembered(tmp_path: Path, share: float) -> None:
+    model = {store_key(number): record(number, 0) for number in numbers_in((12, 13), PARTITIONS, 1000)}
+    engine = open_moving(tmp_path, PARTITIONS)
+    for key, stored in model.items():
+        engine.put(key, stored, 0)
+    engine.flush()
+    settle(engine)
+    engine.close()
+    gone = sorted(key for key in model if key[0] >> 2 == 13)
+    said = 0
+    command = [sys.executable, "-c", REMOVER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as remover:
+        assert remover.stdout is not None
+        while said < share * len(gone):
+            said = int(remover.stdout.readline())
+        remover.kill()
+        said = max([said, *(int(line) for line in remover.stdout if line.endswith("\n"))])
+    engine = open_lmdb(tmp_path, PARTITIONS)
+    assert engine.statistics()["lmdb_records"] == len(model), "the helper has seen the removals: this test is of the log alone"
+    left = dict(engine.scan(LOWEST, HIGHEST, 1000))
+    # A pass may have been written and not been told of.
+    assert any(left.keys() == model.keys() - set(gone[:removed]) for removed in (said, min(said + 4, len(gone))))
+    assert engine.holds(13) is any(key[0] >> 2 == 13 for key in left)
+    assert roots(engine.forest) == roots(forest_of(left, PARTITIONS))
+    engine.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import select
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,22 @@ import pytest
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.engine import ReadOnlyError
 from dynamo_fast.storage.lmdb_engine import LmdbEngine
+from dynamo_fast.storage.report import LeafFindings
+from dynamo_fast.storage.scrubbing import leaf_range
 from dynamo_fast.storage.tables import open_tables
 from tests.storage.disks import Full
-from tests.storage.engines import WAIT_SECONDS_MAX, open_lmdb, open_moving, settings, settle, tick, turn, wait_for_something
-from tests.storage.records import HIGHEST, LOWEST, forest_of, record, roots, store_key
+from tests.storage.engines import (
+    WAIT_SECONDS_MAX,
+    open_lmdb,
+    open_moving,
+    remove_partition,
+    settings,
+    settle,
+    tick,
+    turn,
+    wait_for_something,
+)
+from tests.storage.records import HIGHEST, LOWEST, forest_of, numbers_in, record, roots, store_key
 
 PARTITIONS = 64
 
@@ -129,6 +142,56 @@ def test_marks_of_removed_keys_go_with_the_checkpoint(tmp_path: Path) -> None:
     assert engine.scan(LOWEST, HIGHEST, 10) == []
     engine.close()
     check_tables(tmp_path, {})
+
+
+def of_the_partition(engine: LmdbEngine, partition: int, keys: Iterable[bytes]) -> list[object]:
+    """Whatever is left of a partition in an engine, by where it is."""
+    start, end = leaf_range(partition, 0, PARTITIONS, 1)
+    return [
+        *(["root"] if engine.holds(partition) else []),
+        *(["suspect"] if engine.is_suspect(partition) else []),
+        *engine.scan(start, end, 10),
+        *engine.buffer.scan(start, end, 10, True),
+        *filter(None, map(engine.get, keys)),
+        *(leaf for leaf in range(256) if engine.recompute(partition, leaf) != LeafFindings()),
+        *filter(None, [engine.snapshot.leaves(partition)]),
+    ]
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+@pytest.mark.parametrize("moved", [False, True], ids=["still in the log", "from LMDB"])
+def test_nothing_is_left_of_a_removed_partition(tmp_path: Path, moved: bool, killed: bool) -> None:
+    """In log, buffer, LMDB, trees and suspects, and at a start that finds the removals in the log, or only in LMDB."""
+    model = {store_key(number): record(number, 0, 100) for number in numbers_in((12, 13, 14, 15, 50), PARTITIONS, 10_000)}
+    engine = open_lmdb(tmp_path, PARTITIONS)
+    for key, stored in model.items():
+        engine.put(key, stored, 0)
+    engine.close()
+    if moved:
+        engine = open_moving(tmp_path, PARTITIONS)
+        settle(engine)
+        engine.close()
+    engine = open_lmdb(tmp_path, PARTITIONS)
+    assert engine.statistics()["lmdb_records"] == moved * len(model)
+    gone = [key for key in model if key[0] >> 2 == 13]
+    *_, removed = remove_partition(engine, 13, 256)
+    assert removed == len(gone)
+    model = {key: stored for key, stored in model.items() if key[0] >> 2 != 13}
+    for opener in (open_lmdb, open_moving, open_lmdb):
+        if killed:
+            engine.checkpoints.close()
+            engine.abandon()
+        else:
+            engine.close()
+        engine = opener(tmp_path, PARTITIONS)
+        assert not engine.holds(13)
+        if opener is open_moving:
+            settle(engine)
+    assert of_the_partition(engine, 13, gone) == []
+    check(engine, model, [])
+    engine.close()
+    check_tables(tmp_path, model)
+    assert not any(path.read_bytes().count(key) for path in (tmp_path / "log").glob("*.log") for key in gone[:20])
 
 
 def test_a_removal_after_rot_leaves_true_trees(tmp_path: Path) -> None:
