@@ -1,6 +1,6 @@
 """What storage costs and how it behaves at length, on this machine: `python -m bench.storage costs|recovery|steady`.
 
-costs     processor time of a store, a log append, a find in the buffer and in LMDB, a move by the helper
+costs     processor time of a store, a log append, a find in the buffer and in LMDB, a move by the helper, a removal
 recovery  a process with 1,000,000 keys and a full log is killed with SIGKILL; how long opening takes after that
 steady    random puts over 1,000,000 keys through many checkpoints; rates, stalls and what the helper used
 """
@@ -78,6 +78,18 @@ def cpu(what: str, count: int) -> Iterator[None]:
     print(f"{what:58} {cpu_us:8.3f} us cpu {wall_us:8.3f} us elapsed", flush=True)
 
 
+def drain(engine: LmdbEngine) -> None:
+    """Everything goes to LMDB; prints what that took."""
+    moved = engine.checkpoints
+    began, records, done, cpu_ns = time.perf_counter(), moved.records_moved, moved.done, moved.helper_cpu_ns
+    while engine.statistics()["buffer_records"]:
+        tick(engine)
+        time.sleep(0.001)
+    records, done, cpu_ns = moved.records_moved - records, moved.done - done, moved.helper_cpu_ns - cpu_ns
+    seconds = time.perf_counter() - began
+    print(f"helper: {records} records in {done} checkpoints, {cpu_ns / records / 1e3:.2f} us cpu each, {seconds:.2f} s", flush=True)
+
+
 def finds(engine: Engine, keys: list[bytes]) -> None:
     get = engine.get
     for key in keys:
@@ -114,17 +126,22 @@ def costs(directory: Path) -> None:
         finds(engine, keys)
     engine.close()
     engine = open_engine(directory / "store", checkpoint_fill=0.0)
-    began = time.perf_counter()
-    while engine.statistics()["buffer_records"]:
-        tick(engine)
-        time.sleep(0.001)
-    moved, seconds = engine.checkpoints, time.perf_counter() - began
-    cpu_us = moved.helper_cpu_ns / moved.records_moved / 1e3
-    print(f"helper: {moved.records_moved} records in {moved.done} checkpoints, {cpu_us:.2f} us cpu each, {seconds:.2f} s")
+    flush = engine.flush
+    drain(engine)
     with cpu("get from LMDB, random", len(keys)):
         finds(engine, keys)
     with cpu("get of a key that is nowhere", len(keys)):
         finds(engine, [key[::-1] for key in keys])
+    in_order, position = sorted(keys), engine.position
+    with cpu("removal of a key in LMDB, with the log write of every 32", len(keys)):
+        for number, key in enumerate(in_order):
+            engine.delete(key)
+            if number % PASS_PUTS == 0:
+                flush()
+    flush()
+    log_bytes, buffer_bytes = (total / len(keys) for total in (engine.position - position, engine.buffer.memory_bytes))
+    print(f"removal: {log_bytes:.1f} bytes of log, {buffer_bytes:.1f} of write buffer until it is in LMDB")
+    drain(engine)
     engine.close()
 
 
