@@ -4,8 +4,11 @@ A copy on the same machine as another protects from nothing that the other does 
 far as the homes of the partition have them: with all homes on distinct hosts this is plain counting, with several workers on
 one host they count once until every host has answered that could. So do copies on disk.
 
+A write between two placements (change.py) asks the homes in both, each once, and wants the numbers in each: an answer of a home in
+both counts in both. Where a placement has fewer homes than are wanted, all of them are.
+
 Invariants: acked and failed are disjoint; durable is a subset of acked; a request that has been reached stays reached,
-because bits are only ever added to acked and durable.
+because bits are only ever added to acked and durable; every slot is of the first placement, the second or both.
 """
 
 cimport cython
@@ -15,8 +18,13 @@ cdef extern from *:
     int popcount "__builtin_popcount"(unsigned int) noexcept nogil
 
 
-cdef unsigned int host_mask(const Quorum *quorum, unsigned int homes) noexcept nogil:
-    cdef unsigned int mask = 0
+cdef inline uint32_t lowest(int count) noexcept nogil:
+    """So many bits from the lowest on, up to all 32."""
+    return <uint32_t>((<unsigned long long>1 << count) - 1)
+
+
+cdef uint32_t host_mask(const Quorum *quorum, uint32_t homes) noexcept nogil:
+    cdef uint32_t mask = 0
     cdef int i
     for i in range(quorum.homes):
         if homes & (1u << i):
@@ -24,22 +32,48 @@ cdef unsigned int host_mask(const Quorum *quorum, unsigned int homes) noexcept n
     return mask
 
 
-cdef bint on_enough_hosts(const Quorum *quorum, unsigned int homes, int wanted) noexcept nogil:
-    # With all homes on distinct hosts, plain counting has said it all.
-    return quorum.hosts == quorum.homes or wanted <= 1 or popcount(host_mask(quorum, homes)) >= min(wanted, <int>quorum.hosts)
+cdef bint on_enough_hosts(const Quorum *quorum, uint32_t homes, int wanted, int hosts) noexcept nogil:
+    return wanted <= 1 or popcount(host_mask(quorum, homes)) >= min(wanted, hosts)
 
 
-cdef bint enough(const Quorum *quorum, unsigned int acked, unsigned int durable) noexcept nogil:
+cdef bint enough_in_both(const Quorum *quorum, uint32_t acked, uint32_t durable) noexcept nogil:
+    cdef uint32_t first = lowest(quorum.first)
+    return (popcount(acked & first) >= quorum.wanted and popcount(durable & first) >= quorum.wanted_durable
+            and popcount(acked & quorum.second) >= quorum.second_wanted
+            and popcount(durable & quorum.second) >= quorum.second_wanted_durable
+            and on_enough_hosts(quorum, acked & first, quorum.wanted, quorum.hosts)
+            and on_enough_hosts(quorum, durable & first, quorum.wanted_durable, quorum.hosts)
+            and on_enough_hosts(quorum, acked & quorum.second, quorum.second_wanted, quorum.second_hosts)
+            and on_enough_hosts(quorum, durable & quorum.second, quorum.second_wanted_durable, quorum.second_hosts))
+
+
+cdef bint enough(const Quorum *quorum, uint32_t acked, uint32_t durable) noexcept nogil:
+    if quorum.second:
+        return enough_in_both(quorum, acked, durable)
     if popcount(acked) < quorum.wanted or popcount(durable) < quorum.wanted_durable:
         return False
-    return on_enough_hosts(quorum, acked, quorum.wanted) and on_enough_hosts(quorum, durable, quorum.wanted_durable)
+    # With all homes on distinct hosts, plain counting has said it all.
+    return quorum.hosts == quorum.homes or (on_enough_hosts(quorum, acked, quorum.wanted, quorum.hosts)
+                                            and on_enough_hosts(quorum, durable, quorum.wanted_durable, quorum.hosts))
 
 
 cdef void quorum_begin(Quorum *quorum, const uint16_t *hosts, uint8_t homes, uint8_t wanted, uint8_t wanted_durable) noexcept nogil:
-    """Start counting for a partition whose homes sit on `hosts`."""
-    quorum.homes = homes
+    """Start counting for a partition whose homes, up to HOMES_MAX, sit on `hosts`."""
+    quorum.homes = quorum.first = homes
     quorum.wanted = min(wanted, homes)
     quorum.wanted_durable = min(wanted_durable, homes)
+    quorum.second = 0
+    quorum.acked = quorum.durable = quorum.failed = 0
+    quorum_group(quorum, hosts)
+
+
+cdef void quorum_begin_both(Quorum *quorum, const uint16_t *hosts, uint8_t homes, uint8_t first, uint32_t second, uint8_t wanted,
+                            uint8_t wanted_durable) noexcept nogil:
+    """Start counting between two placements: the first `first` slots are the homes in one, those in the mask `second` in the other."""
+    cdef int count = popcount(second)
+    quorum.homes, quorum.first, quorum.second = homes, first, second
+    quorum.wanted, quorum.wanted_durable = min(wanted, first), min(wanted_durable, first)
+    quorum.second_wanted, quorum.second_wanted_durable = <uint8_t>min(<int>wanted, count), <uint8_t>min(<int>wanted_durable, count)
     quorum.acked = quorum.durable = quorum.failed = 0
     quorum_group(quorum, hosts)
 
@@ -59,6 +93,9 @@ cdef void quorum_group(Quorum *quorum, const uint16_t *hosts) noexcept nogil:
         else:
             groups += 1
     quorum.hosts = groups
+    if quorum.second:
+        quorum.hosts = popcount(host_mask(quorum, lowest(quorum.first)))
+        quorum.second_hosts = popcount(host_mask(quorum, quorum.second))
 
 
 cdef bint quorum_reached(const Quorum *quorum) noexcept nogil:
@@ -67,7 +104,7 @@ cdef bint quorum_reached(const Quorum *quorum) noexcept nogil:
 
 cdef bint quorum_possible(const Quorum *quorum) noexcept nogil:
     """Could it still be reached if everyone who has not failed answers, durably?"""
-    cdef unsigned int hopeful = ((1u << quorum.homes) - 1) & ~quorum.failed
+    cdef uint32_t hopeful = lowest(quorum.homes) & ~quorum.failed
     return enough(quorum, hopeful, hopeful)
 
 
@@ -75,21 +112,29 @@ cdef bint quorum_possible(const Quorum *quorum) noexcept nogil:
 cdef class QuorumCount:
     """The same counting for Python: tests, and code that is not on the hot path.
 
-    QuorumCount(hosts, wanted, wanted_durable=0): `hosts` holds one number per home, equal numbers are one machine.
-    Raises ValueError for no homes or more than 16.
+    QuorumCount(hosts, wanted, wanted_durable=0, first=0, second=0): `hosts` holds one number per home, equal numbers are one machine.
+    Between two placements the homes from 0 to `first` - 1 are those in one, those whose bits are set in `second` those in the other.
+    Raises ValueError for no homes or more than 16 in a placement.
     """
 
     cdef Quorum quorum
 
-    def __init__(self, hosts, int wanted, int wanted_durable=0):
-        cdef uint16_t numbers[HOMES_MAX]
-        if not 1 <= len(hosts) <= HOMES_MAX:
-            raise ValueError(f"a partition has 1 to {HOMES_MAX} homes, not {len(hosts)}")
+    def __init__(self, hosts, int wanted, int wanted_durable=0, int first=0, uint32_t second=0):
+        cdef uint16_t numbers[SLOTS_MAX]
+        cdef int homes = len(hosts)
+        if not 1 <= (first if second else homes) <= HOMES_MAX or popcount(second) > HOMES_MAX:
+            raise ValueError(f"a partition has 1 to {HOMES_MAX} homes in a placement, not {homes}")
+        if second and (first > homes or lowest(first) | second != lowest(homes)):
+            raise ValueError("between two placements everyone who is asked is a home in one of them")
         if wanted < 1 or not 0 <= wanted_durable:
             raise ValueError("at least one answer is wanted")
         for i, host in enumerate(hosts):
             numbers[i] = host
-        quorum_begin(&self.quorum, numbers, len(hosts), min(wanted, 255), min(wanted_durable, 255))
+        wanted, wanted_durable = min(wanted, 255), min(wanted_durable, 255)
+        if second:
+            quorum_begin_both(&self.quorum, numbers, homes, first, second, wanted, wanted_durable)
+        else:
+            quorum_begin(&self.quorum, numbers, homes, wanted, wanted_durable)
 
     def ack(self, int home, *, bint durable=False):
         """Home number `home` (0-based place in `hosts`) has answered, and holds the write on disk if `durable`."""

@@ -69,6 +69,49 @@ def test_wrong_arguments_are_named() -> None:
         QuorumCount([1, 2, 3], wanted=1).ack(3)
 
 
+def test_between_two_placements_the_answers_are_wanted_in_each() -> None:
+    count = QuorumCount([1, 2, 3, 4], wanted=2, first=3, second=0b1110)
+    count.ack(0)
+    count.ack(1)
+    assert not count.reached, "one of the second"
+    count.ack(3)
+    assert count.reached
+
+
+def test_an_answer_of_a_home_in_both_placements_counts_in_both() -> None:
+    count = QuorumCount([1, 2, 3, 4], wanted=2, first=3, second=0b1110)
+    count.ack(1)
+    count.ack(2)
+    assert count.reached
+
+
+def test_a_write_is_possible_only_while_it_is_in_both_placements() -> None:
+    count = QuorumCount([1, 2, 3, 4], wanted=2, first=2, second=0b1100)
+    count.fail(2)
+    assert not count.possible
+
+
+def test_a_placement_with_fewer_homes_than_are_wanted_wants_all_of_them() -> None:
+    count = QuorumCount([1, 2, 3], wanted=2, first=1, second=0b111)
+    count.ack(1)
+    count.ack(2)
+    assert not count.reached
+    count.ack(0)
+    assert count.reached
+
+
+def test_a_request_between_placements_has_up_to_32_slots() -> None:
+    count = QuorumCount(range(32), wanted=16, first=16, second=0xFFFF0000)
+    for home in range(31):
+        count.ack(home)
+    assert count.possible
+    assert not count.reached
+    count.ack(31)
+    assert count.reached
+    with pytest.raises(ValueError, match="everyone who is asked"):
+        QuorumCount(range(32), wanted=16, first=16, second=0x7FFF0000)
+
+
 def reached_by_definition(hosts: list[int], wanted: int, durable: int, acked: set[int], on_disk: set[int]) -> bool:
     wanted, durable = min(wanted, len(hosts)), min(durable, len(hosts))
     machines = len(set(hosts))
@@ -99,6 +142,51 @@ def test_counting_agrees_with_the_definition(hosts: list[int], wanted: int, dura
         assert count.reached == reached_by_definition(hosts, wanted, durable, acked, on_disk)
         hopeful = set(range(len(hosts))) - failed
         assert count.possible == reached_by_definition(hosts, wanted, durable, hopeful, hopeful)
+
+
+@st.composite
+def between_placements(draw: st.DrawFn) -> tuple[list[int], int, int]:
+    """Hosts of all homes, how many are in the first placement, and the mask of those in the second."""
+    first, others = draw(st.integers(1, 4)), draw(st.integers(0, 4))
+    shared = draw(st.integers(0 if others else 1, (1 << first) - 1))
+    hosts = draw(st.lists(st.integers(0, 4), min_size=first + others, max_size=first + others))
+    return hosts, first, shared | ((1 << others) - 1) << first
+
+
+@given(between_placements(), st.integers(1, 5), st.integers(0, 5), st.data())
+def test_counting_in_two_placements_is_counting_in_each(
+    placements: tuple[list[int], int, int], wanted: int, durable: int, data: st.DataObject
+) -> None:
+    hosts, first, second = placements
+    count = QuorumCount(hosts, wanted, durable, first=first, second=second)
+    each = [list(range(first)), [home for home in range(len(hosts)) if second >> home & 1]]
+
+    def reached(acked: set[int], on_disk: set[int]) -> bool:
+        return all(
+            reached_by_definition(
+                [hosts[home] for home in homes], wanted, durable,
+                {homes.index(home) for home in acked & set(homes)}, {homes.index(home) for home in on_disk & set(homes)},
+            )
+            for homes in each
+        )  # fmt: skip
+
+    acked: set[int] = set()
+    on_disk: set[int] = set()
+    failed: set[int] = set()
+    for home in data.draw(st.lists(st.integers(0, len(hosts) - 1), max_size=12)):
+        kind = data.draw(st.sampled_from(["ack", "durable", "fail"]))
+        if kind == "fail":
+            count.fail(home)
+            failed |= {home} - acked
+            continue
+        count.ack(home, durable=kind == "durable")
+        acked.add(home)
+        failed.discard(home)
+        if kind == "durable":
+            on_disk.add(home)
+        assert count.reached == reached(acked, on_disk)
+    hopeful = set(range(len(hosts))) - failed
+    assert count.possible == reached(hopeful, hopeful)
 
 
 def test_reached_stays_reached_whatever_comes_after() -> None:
