@@ -78,7 +78,9 @@ int messages_parse_replicate(const uint8_t *body, size_t n, ReplicateMessage *ou
     out->object_bytes = load_u32(body + 12);
     if (messages_replicate_body_bytes(out) != n)
         return MESSAGE_LENGTHS;
-    if (out->flags & 8 || (out->flags >> REPLICATE_SLOT_SHIFT && !(out->flags & REPLICATE_HINT)))
+    if (out->flags & REPLICATE_FOR_ALL && (out->flags >> REPLICATE_SLOT_SHIFT || !(out->flags & REPLICATE_HINT)))
+        return MESSAGE_RESERVED;
+    if (out->flags >> REPLICATE_SLOT_SHIFT && !(out->flags & REPLICATE_HINT))
         return MESSAGE_RESERVED;
     out->bucket = body + MESSAGE_REPLICATE_FIXED_BYTES;
     out->key = out->bucket + out->bucket_bytes;

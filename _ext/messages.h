@@ -45,6 +45,7 @@ enum {
     GET_STRICT = 1, GET_STRICT_GIVEN = 2,
     REPLICATE_ACK_DURABLE = 1, REPLICATE_NO_REPLY = 2,
     REPLICATE_HINT = 4,         /* for the home in the slot that the upper four bits name, which cannot be reached */
+    REPLICATE_FOR_ALL = 8,      /* a hint for all homes; there is no slot then */
     REPLICATE_SLOT_SHIFT = 4,
     SIBLING_IS_TOMBSTONE = 1,
 };

@@ -52,6 +52,7 @@ cdef extern from "messages.h" nogil:
         REPLICATE_ACK_DURABLE
         REPLICATE_NO_REPLY
         REPLICATE_HINT
+        REPLICATE_FOR_ALL
         REPLICATE_SLOT_SHIFT
         SIBLING_IS_TOMBSTONE
     enum:

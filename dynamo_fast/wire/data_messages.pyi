@@ -29,6 +29,7 @@ class Replicate(NamedTuple):
     ack_durable: bool
     no_reply: bool
     hint_slot: int | None
+    hint_for_all: bool
 
 class Read(NamedTuple):
     placement: int
@@ -66,6 +67,7 @@ def encode_replicate(
     ack_durable: bool = False,
     no_reply: bool = False,
     hint_slot: int | None = None,
+    hint_for_all: bool = False,
 ) -> bytes: ...
 def decode_replicate(body: bytes) -> Replicate: ...
 def encode_read(placement: int, key: bytes, *, bucket: bytes = b"", known_hash: int = 0) -> bytes: ...

@@ -149,6 +149,7 @@ class Replicate(NamedTuple):
     ack_durable: bool
     no_reply: bool
     hint_slot: int | None
+    hint_for_all: bool
 
 
 class Read(NamedTuple):
@@ -301,12 +302,17 @@ def decode_get_reply(bytes body not None) -> tuple[bytes, list[tuple[bytes, bool
 
 
 def encode_replicate(uint64_t placement, bytes key not None, bytes object not None, *, bytes bucket not None=b"",
-                     bint ack_durable=False, bint no_reply=False, object hint_slot=None) -> bytes:
-    """A REPLICATE's body; `hint_slot` 0..15 makes it a hint for the home in that slot. Raises as encode_put does."""
+                     bint ack_durable=False, bint no_reply=False, object hint_slot=None, bint hint_for_all=False) -> bytes:
+    """A REPLICATE's body; `hint_slot` 0..15 makes it a hint for the home in that slot, `hint_for_all` one for all homes. Raises as
+    encode_put does."""
     cdef ReplicateMessage message
     check_sizes(key, bucket, b"", PyBytes_GET_SIZE(object))
     message.placement = placement
     message.flags = (REPLICATE_ACK_DURABLE if ack_durable else 0) | (REPLICATE_NO_REPLY if no_reply else 0)
+    if hint_for_all:
+        if hint_slot is not None:
+            raise ValueError("a hint is for all homes or for one")
+        message.flags |= REPLICATE_HINT | REPLICATE_FOR_ALL
     if hint_slot is not None:
         if not 0 <= hint_slot < 16:
             raise ValueError(f"a home stands in slot 0 to 15, not {hint_slot}")
@@ -327,7 +333,9 @@ def decode_replicate(bytes body not None) -> Replicate:
         placement=message.placement, key=copied(message.key, message.key_bytes), bucket=copied(message.bucket, message.bucket_bytes),
         object=copied(message.object, message.object_bytes), ack_durable=bool(message.flags & REPLICATE_ACK_DURABLE),
         no_reply=bool(message.flags & REPLICATE_NO_REPLY),
-        hint_slot=message.flags >> REPLICATE_SLOT_SHIFT if message.flags & REPLICATE_HINT else None)
+        hint_slot=(message.flags >> REPLICATE_SLOT_SHIFT
+                   if message.flags & REPLICATE_HINT and not message.flags & REPLICATE_FOR_ALL else None),
+        hint_for_all=bool(message.flags & REPLICATE_FOR_ALL))
 
 
 def encode_read(uint64_t placement, bytes key not None, *, bytes bucket not None=b"", uint64_t known_hash=0) -> bytes:

@@ -110,7 +110,11 @@ static void test_replicate_and_read(void)
     assert(messages_parse_replicate(body, sizeof body, &out) == 0 && out.flags >> REPLICATE_SLOT_SHIFT == 15);
     body[8] = 15 << REPLICATE_SLOT_SHIFT;   /* a slot without a hint */
     assert(messages_parse_replicate(body, sizeof body, &out) == MESSAGE_RESERVED);
-    body[8] = 8;
+    body[8] = REPLICATE_HINT | REPLICATE_FOR_ALL;
+    assert(messages_parse_replicate(body, sizeof body, &out) == 0);
+    body[8] = REPLICATE_HINT | REPLICATE_FOR_ALL | 1 << REPLICATE_SLOT_SHIFT;   /* for all, and for one */
+    assert(messages_parse_replicate(body, sizeof body, &out) == MESSAGE_RESERVED);
+    body[8] = REPLICATE_FOR_ALL;
     assert(messages_parse_replicate(body, sizeof body, &out) == MESSAGE_RESERVED);
     ReadMessage read = {.placement = 1, .known_hash = 2, .key_bytes = 3, .key = text("key")}, read_out;
     uint8_t read_body[23];

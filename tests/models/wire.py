@@ -101,11 +101,12 @@ def get_reply(*, context: bytes, siblings: list[tuple[bytes, bool, int]]) -> Par
 
 def replicate(
     *, placement: int, key: bytes, bucket: bytes = b"", object: bytes, ack_durable: bool = False, no_reply: bool = False,
-    hint_slot: int | None = None,
+    hint_slot: int | None = None, hint_for_all: bool = False,
 ) -> Parts:
+    hint = 12 if hint_for_all else 0 if hint_slot is None else 4 | hint_slot << 4
     return [
         ("placement", struct.pack("<Q", placement)),
-        ("flags", struct.pack("<B", ack_durable | no_reply << 1 | (0 if hint_slot is None else 4 | hint_slot << 4))),
+        ("flags", struct.pack("<B", ack_durable | no_reply << 1 | hint)),
         ("bucket bytes", struct.pack("<B", len(bucket))),
         ("key bytes", struct.pack("<H", len(key))),
         ("object bytes", struct.pack("<I", len(object))),

@@ -32,9 +32,9 @@ GETS = st.fixed_dictionaries(
 REPLICATES = st.fixed_dictionaries(
     {
         "placement": U64, "key": KEYS, "bucket": BUCKETS, "object": VALUES, "ack_durable": st.booleans(), "no_reply": st.booleans(),
-        "hint_slot": st.one_of(st.none(), st.integers(0, 15)),
+        "hint_slot": st.one_of(st.none(), st.integers(0, 15)), "hint_for_all": st.booleans(),
     }
-)
+).map(lambda fields: fields | ({"hint_slot": None} if fields["hint_for_all"] else {}))
 READS = st.fixed_dictionaries({"placement": U64, "key": KEYS, "bucket": BUCKETS, "known_hash": U64})
 SIBLINGS = st.lists(st.tuples(VALUES, st.booleans(), U64), max_size=5)
 GET_REPLIES = st.fixed_dictionaries({"context": CONTEXTS, "siblings": SIBLINGS})
@@ -147,6 +147,7 @@ def check_decoder(name: str, body: bytes) -> None:
         ("get", 1, 4, "unknown flag"),
         ("replicate", 8, 8, "unknown flag"),
         ("replicate", 8, 16, "unknown flag"),
+        ("replicate", 8, 28, "unknown flag"),
         ("replicate", 15, 255, "do not add up"),
         ("read", 16, 1, "unknown flag"),
         ("get_reply", 4, 1, "reserved byte"),
