@@ -24,22 +24,23 @@ class InForce:
     reads: Ring
     writes: tuple[Ring, ...]  # every write wants W answers in each: the one that comes before the one that goes, or the only one
     hint_number: int  # number of the placement in which the slots of new hints count: the first of `writes`
+    homes: tuple[Ring, ...]  # whose homes keep what they are sent as their own: during a change those in both, at any step of it
 
 
 def in_force(old: Placement, new: Placement | None = None, step: Step = Step.NONE) -> InForce:
     """What holds while `new`, if there is one, replaces `old` and this node does that step. Takes as long as filling two tables."""
     if new is None or step < Step.KNOWN:
-        return InForce(old.name, (old.name,), old.node_ids, ring := old.ring(), (ring,), old.number)
+        return InForce(old.name, (old.name,), old.node_ids, ring := old.ring(), (ring,), old.number, (ring,))
     if step >= Step.SETTLED:
         return in_force(new)
     node_ids = tuple(sorted({*old.node_ids, *new.node_ids}))
     before, after = ring_over(old, node_ids), ring_over(new, node_ids)
     if step < Step.DOUBLE:
-        return InForce(old.name, (old.name, new.name), node_ids, before, (before,), old.number)
+        return InForce(old.name, (old.name, new.name), node_ids, before, (before,), old.number, (before, after))
     accepted = (old.name, new.name) if step == Step.DOUBLE else (new.name,)
     reads = before if step < Step.SWITCHED else after
     writes = (after, before) if step < Step.SINGLE else (after,)
-    return InForce(new.name, accepted, node_ids, reads, writes, new.number)
+    return InForce(new.name, accepted, node_ids, reads, writes, new.number, (after, before))
 
 
 def ring_over(placement: Placement, node_ids: Sequence[bytes]) -> Ring:

@@ -64,7 +64,8 @@ cdef str shortfall(Request request, str missing):
                      f"{missing if state is None else REASONS.get(state, f'refused with status {state}')}")
     got = bin(request.quorum.acked).count("1")
     durable = f", {request.quorum.wanted_durable} of them on disk" if request.quorum.wanted_durable else ""
-    return f"wanted {request.quorum.wanted}{durable}, got {got}: {', '.join(parts)}"
+    both = " before and after the change of members that is under way" if request.quorum.second else ""
+    return f"wanted {request.quorum.wanted}{durable}{both}, got {got}: {', '.join(parts)}"
 
 
 cdef bint shown_before(const uint8_t *merged, size_t n, size_t end, const uint8_t *request_id):

@@ -72,10 +72,10 @@ cdef class Coordinator:
         """
         cdef Desk desk = self.desk
         cdef Request request
-        cdef int own
+        cdef uint32_t own
         for request in desk.requests.slots:
             if type(request) is PutRequest and request.started_us == desk.now_us:
-                own = 1 << request.own_slot
+                own = 1u << request.own_slot
                 request.quorum.acked &= ~own
                 request.quorum.failed |= own
                 request.reasons[request.own_slot] = STATUS_READ_ONLY
@@ -84,7 +84,12 @@ cdef class Coordinator:
         return 0
 
     cdef int peer_lost(self, object node_id) except -1:
-        """A peer's connection is gone: whatever waited for it will not come."""
+        """A peer's connection is gone: whatever waited for it will not come. Requests that began before a change of members have views of
+        their own, in which nobody else would notice."""
+        cdef Request request
+        for request in self.desk.requests.slots:
+            if request is not None and request.view is not self.desk.view and node_id in request.view.index_of:
+                request.view.peers[request.view.index_of[node_id]] = None
         return self.fail_over(node_id, 0, True)
 
     cdef int peer_silent(self, object node_id) except -1:

@@ -1,8 +1,9 @@
 """This node's copies, and what other nodes and this node's own tasks do with them.
 
 The replica's side of coordination: REPLICATE merges and acknowledges, READ shows what is here. Both carry the name of the placement that
-the sender works by; another one than ours is refused, because we may not be a home in it. What no home can take now comes as a hint,
-and is kept apart from what is ours by its `owed` (replica.pyx).
+the sender works by; one that is not in force here is refused, because we may not be a home in it. During a change of members two are
+in force, and a home in either keeps what it is sent as its own. What no home can take now comes as a hint, and is kept apart from what
+is ours by its `owed` (replica.pyx).
 
 Tasks (delivery, handoff, forgetting) come between passes: each call here is a pass of its own, with one log write for all it has done.
 
@@ -71,7 +72,7 @@ cdef class Copies(PassHandler):
         if parse_replicate(body, header.body_bytes, &message) != 0:
             raise ProtocolError("a REPLICATE that cannot be read")
         self.replicates += 1
-        if self.view is None or message.placement != self.view.placement:
+        if self.view is None or not self.view.accepts(message.placement):
             status = STATUS_STALE_PLACEMENT
         else:
             self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
@@ -90,18 +91,22 @@ cdef class Copies(PassHandler):
         """For which homes the object is to be kept as a hint: 0 when this node is a home itself; a status below 0: it must not be kept.
 
         A hint that was taken is never dropped, so one for which there is no room is refused, and not acknowledged (!).
+        The slot counts in the placement that the sender works by. If that is another one than ours it says nothing here, and all homes are
+        owed: who is a home in the other one alone gets what it lacks from those, when it takes the partition over.
         """
         cdef int slot = message.flags >> REPLICATE_SLOT_SHIFT
-        if self.view.slot_of(self.view.ring.partition_of(address.position), self.view.own_index) >= 0:
+        if self.view.at_home[self.view.reads.ring.partition_of(address.position)]:
             return 0
         if not message.flags & REPLICATE_HINT:
             return -STATUS_STALE_PLACEMENT
-        if slot >= <int>self.view.ring.replicas:
+        if message.placement == self.view.placement and slot >= <int>self.view.writes.ring.replicas:
             return -STATUS_BAD_REQUEST
         if self.replica.hint_bytes + <int64_t>message.object_bytes > self.hint_bytes_max:
             self.hints_refused += 1
             return -STATUS_OVERLOAD
         self.hints_taken += 1
+        if message.flags & REPLICATE_FOR_ALL or message.placement != self.view.placement:
+            return self.replica.all_homes
         return 1 << slot
 
     cdef int read(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1:
@@ -114,10 +119,10 @@ cdef class Copies(PassHandler):
         if parse_read(body, header.body_bytes, &message) != 0:
             raise ProtocolError("a READ that cannot be read")
         self.reads += 1
-        if self.view is None or message.placement != self.view.placement:
+        if self.view is None or not self.view.accepts(message.placement):
             return self.reply(peer, header, STATUS_STALE_PLACEMENT)
         self.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
-        flags = FRAME_UNSURE if self.engine.is_suspect(self.view.ring.partition_of(address.position)) else 0
+        flags = FRAME_UNSURE if self.engine.is_suspect(self.view.reads.ring.partition_of(address.position)) else 0
         status = self.replica.find(&address, &own)
         if status == DAMAGED:
             # An answer of "nothing" would count towards R; a damaged copy proves nothing.
@@ -151,7 +156,7 @@ cdef class Copies(PassHandler):
                 results.append((STATUS_BAD_REQUEST, 0))
                 continue
             self.replica.locate(<const uint8_t *><const char *>bucket, len(bucket), <const uint8_t *><const char *>key, len(key), &address)
-            if self.view is None or self.view.slot_of(self.engine.forest.partition_of(address.position), self.view.own_index) < 0:
+            if self.view is None or not self.view.at_home[self.engine.forest.partition_of(address.position)]:
                 status = STATUS_STALE_PLACEMENT
             else:
                 status = self.replica.merge(&address, <const uint8_t *><const char *>packed, len(packed), 0, &kept)
@@ -168,16 +173,58 @@ cdef class Copies(PassHandler):
         """How often something has been stored for another node: unchanged means that there is no new hint."""
         return self.replica.hints_kept
 
-    def settle_hints(self, list confirmed not None):
+    def settle_hints(self, list confirmed not None, number=None):
         """Takes note of (store key, hash, slots): the homes in those slots (a bit each) hold that version on disk. How many records are not
-        needed any more and gone; whatever has changed since stays. Raises StorageError when the log cannot be written."""
+        needed any more and gone; whatever has changed since stays. Raises StorageError when the log cannot be written.
+
+        `number` is that of the placement in which the slots count: if new hints count in another one by now, nothing is noted, and the
+        hints are delivered again. So is one in a partition of which this node has become a home: it is not another's copy any more.
+        """
         cdef bytes store_key
         cdef uint64_t hash
         cdef Py_ssize_t removed = 0
+        if number is not None and number & 0xFFFF != self.replica.placement_number:
+            return 0
         for store_key, hash, slots in confirmed:
-            if len(store_key) != 24:
-                raise ValueError(f"a store key has 24 bytes, not {len(store_key)}")
-            removed += self.replica.settle_owed(<const uint8_t *><const char *>store_key, hash, slots)
+            if not self.is_home(store_key):
+                removed += self.replica.settle_owed(<const uint8_t *><const char *>store_key, hash, slots)
+        self.end_task()
+        return removed
+
+    cdef bint is_home(self, bytes store_key) except -1:
+        """Whether this node is a home of that record in any placement that is in force here."""
+        if len(store_key) != STORE_KEY_BYTES:
+            raise ValueError(f"a store key has {STORE_KEY_BYTES} bytes, not {len(store_key)}")
+        return self.view is not None and self.view.at_home[self.engine.forest.partition_of(<const uint8_t *><const char *>store_key)]
+
+    def own_hints(self, list store_keys not None):
+        """What this node keeps for others under those keys is its own from now on, where it has become a home. How many records were not
+        before. Raises StorageError when the log cannot be written."""
+        cdef bytes store_key
+        cdef Py_ssize_t owned = 0
+        for store_key in store_keys:
+            if self.is_home(store_key):
+                owned += self.replica.own(<const uint8_t *><const char *>store_key)
+        self.end_task()
+        return owned
+
+    def remove_old_copies(self, list versions not None):
+        """Removes the records of those (store key, hash) pairs which this node has as its own though it is no home of them any more. How
+        many; what has changed since, hints, and what is in a partition of its own stay. Raises StorageError when the log cannot be written.
+
+        Only what the homes are known to have on disk may be given here.
+        """
+        cdef bytes store_key
+        cdef uint64_t hash
+        cdef RecordView view
+        cdef Py_ssize_t removed = 0
+        for store_key, hash in versions:
+            if self.view is None or self.is_home(store_key):
+                continue
+            if (self.engine.find(<const uint8_t *><const char *>store_key, &view) == FIND_RECORD and view.hash == hash
+                    and view.owed == 0):
+                self.engine.remove(<const uint8_t *><const char *>store_key, hash)
+                removed += 1
         self.end_task()
         return removed
 

@@ -79,15 +79,16 @@ cdef class DataPlane(Copies):
     def set_placement(self, in_force, hosts, labels):
         """By which placements to work (an InForce), and per node index the host label and a name for messages.
 
-        Peers that are up and in it are in use from now on.
+        Peers that are up and in it are in use from now on. Requests under way go on by what was in force when they began.
         """
-        cdef ClusterView view = ClusterView(in_force.name, in_force.reads, in_force.node_ids, hosts, labels, self.node_id)
+        cdef ClusterView view = ClusterView(in_force, hosts, labels, self.node_id)
         for node_id, peer in self.detector.peers.items():
             if node_id in view.index_of:
                 view.peers[view.index_of[node_id]] = peer
         self.view = view
         self.coordinator.desk.view = view
         self.replica.placement_number = <uint16_t>in_force.hint_number
+        self.replica.all_homes = <uint16_t>((1u << view.writes.ring.replicas) - 1)
 
     def set_buckets(self, settings):
         """All buckets with their BucketSettings, by name; the default bucket is named b''."""

@@ -8,7 +8,7 @@ from dynamo_fast.node.lookahead cimport Lookahead
 from dynamo_fast.node.policy cimport Policy
 from dynamo_fast.node.replica cimport Replica
 from dynamo_fast.node.requests cimport ForwardRequest, Request, RequestTable
-from dynamo_fast.node.view cimport ClusterView
+from dynamo_fast.node.view cimport ClusterView, HomeTable
 from dynamo_fast.wire.connection cimport Connection
 from dynamo_fast.wire.frame cimport FrameHeader
 
@@ -29,8 +29,8 @@ cdef class Desk:
     cdef int no(self, Connection client, const FrameHeader *header, uint16_t status, str text) except -1
     cdef bint overloaded(self) except -1
     cdef Policy policy_of(self, const uint8_t *bucket, size_t bucket_bytes)
-    cdef int start(self, Request request, Connection client, const FrameHeader *header, uint32_t partition, int64_t deadline_ms) except -1
-    cdef bint coordinates(self, const FrameHeader *header, uint32_t partition, bint strict) except -1
+    cdef int start(self, Request request, Connection client, const FrameHeader *header, int64_t deadline_ms) except -1
+    cdef bint coordinates(self, const FrameHeader *header, HomeTable table, uint32_t partition, bint strict) except -1
     cdef Peer reachable(self, ClusterView view, int index)
     cdef Peer reachable_home(self, uint32_t partition)
     cdef int slot_of_answer(self, Request request, Connection peer) except -2

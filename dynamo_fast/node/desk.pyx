@@ -70,21 +70,19 @@ cdef class Desk:
     cdef Policy policy_of(self, const uint8_t *bucket, size_t bucket_bytes):
         return <Policy>self.policies.get(PyBytes_FromStringAndSize(<const char *>bucket, bucket_bytes) if bucket_bytes else b"")
 
-    cdef int start(self, Request request, Connection client, const FrameHeader *header, uint32_t partition, int64_t deadline_ms) except -1:
+    cdef int start(self, Request request, Connection client, const FrameHeader *header, int64_t deadline_ms) except -1:
         request.client = client
         request.client_request_id = header.request_id
         request.reply_type = header.type + 1
-        request.view = self.view
-        request.partition = partition
         request.started_us = self.now_us
         request.deadline_ms = self.now_ms + deadline_ms
         self.requests.add(request)
         return self.deadlines.add(request.deadline_ms, request.token)
 
-    cdef bint coordinates(self, const FrameHeader *header, uint32_t partition, bint strict) except -1:
-        """Does this node coordinate the request itself? As a home of the key; or as a fallback, when no home can be asked (paper 4.6):
-        the store stays writable. A strict request wants homes, and one that was forwarded here wanted this node to be one."""
-        if self.view.slot_of(partition, self.view.own_index) >= 0:
+    cdef bint coordinates(self, const FrameHeader *header, HomeTable table, uint32_t partition, bint strict) except -1:
+        """Does this node coordinate a request to the homes in that table? As one of them; or as a fallback, when no home can be asked
+        (paper 4.6): the store stays writable. A strict request wants homes, and one that was forwarded here wanted this node to be one."""
+        if table.own[partition] >= 0:
             return True
         return not strict and not header.flags & FRAME_FORWARDED and self.view.own_index >= 0 and self.reachable_home(partition) is None
 
@@ -94,11 +92,16 @@ cdef class Desk:
         return peer if peer is not None and peer.trusted(self.now_ms) else None
 
     cdef Peer reachable_home(self, uint32_t partition):
-        """The first home, in preference order, that can be asked now; None when there is none."""
-        cdef const uint16_t *homes = self.view.ring.homes(partition)
+        """The first home, in preference order, that can be asked now; None when there is none.
+
+        The homes that reads go to, for puts too: in the middle of a change of members the nodes that are a step behind or ahead write
+        to those as well, but not yet, or no longer, to the others.
+        """
+        cdef HomeTable table = self.view.reads
+        cdef const uint16_t *homes = table.nodes + partition * table.width
         cdef Peer peer
         cdef uint32_t slot
-        for slot in range(self.view.ring.replicas):
+        for slot in range(table.counts[partition]):
             peer = self.reachable(self.view, homes[slot])
             if peer is not None:
                 return peer
@@ -122,10 +125,11 @@ cdef class Desk:
             return self.no(client, header, STATUS_NOT_ENOUGH_REPLICAS, "no home replica of the key is reachable from this node; try another")
         home = peer.connection
         request = ForwardRequest.__new__(ForwardRequest)
+        request.view = self.view
         request.home = self.view.index_of[peer.node_id]
         request.body = PyBytes_FromStringAndSize(<const char *>body, header.body_bytes)
         request.doubt = self.doubt
-        self.start(request, client, header, partition, deadline_ms)
+        self.start(request, client, header, deadline_ms)
         try:
             out = home.begin(header.type, FRAME_FORWARDED, 0, request.token, header.body_bytes)
         except OutgoingFull:

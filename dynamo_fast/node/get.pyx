@@ -21,14 +21,14 @@ from dynamo_fast.core.options import OptionsError
 from dynamo_fast.wire.errors import OutgoingFull
 
 from dynamo_fast.core.context cimport context_open
-from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
+from dynamo_fast.core.quorum cimport quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport object_check, object_clock, object_clock_count, object_covers, object_reach, object_sibling_count
 from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, clock_counter, clock_descends, clock_epoch, clock_timestamp
 from dynamo_fast.node.answers cimport UNSURE, answer_get, refuse, shortfall
 from dynamo_fast.node.failure_detector cimport Peer
 from dynamo_fast.node.read_repair cimport read_repair
 from dynamo_fast.node.replica cimport DAMAGED
-from dynamo_fast.node.requests cimport STALE, node_in
+from dynamo_fast.node.requests cimport STALE, ask_homes, node_in
 from dynamo_fast.node.sloppy_quorum cimport look_around, substitute, take_own_slot
 from dynamo_fast.wire.data_messages cimport *
 from dynamo_fast.wire.frame cimport FRAME_SAME, FRAME_UNSURE
@@ -69,14 +69,14 @@ cdef class GetCoordinator:
             return desk.no(client, header, STATUS_NO_SUCH_BUCKET, "no such bucket; make it with `dynamo-fast bucket set`")
         try:
             plan = policy.plan(message.r, 0, -1, (message.flags & GET_STRICT) != 0 if message.flags & GET_STRICT_GIVEN else -1,
-                               message.deadline_ms, desk.view.ring.replicas)
+                               message.deadline_ms, desk.view.reads.replicas)
         except OptionsError as error:
             return desk.no(client, header, STATUS_BAD_REQUEST, str(error))
         if desk.overloaded():
             return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
-        address.partition = desk.view.ring.partition_of(address.position)
-        if not desk.coordinates(header, address.partition, plan.strict):
+        address.partition = desk.view.reads.ring.partition_of(address.position)
+        if not desk.coordinates(header, desk.view.reads, address.partition, plan.strict):
             return desk.forward(client, header, body, address.partition, plan.deadline_ms, GET_DEADLINE_AT)
         request = GetRequest.__new__(GetRequest)
         if message.session_context_bytes:
@@ -84,12 +84,12 @@ cdef class GetCoordinator:
             if context_open(desk.replica.mac_key, desk.cluster_id, address.position, <const uint8_t *><const char *>request.session,
                             message.session_context_bytes, &request.seen, &request.seen_count, &request.seen_dot) != 0:
                 return desk.no(client, header, STATUS_BAD_CONTEXT, "the session's context is not of this key and cluster, or damaged")
-        quorum_begin(&request.quorum, desk.view.hosts_of(address.partition), desk.view.ring.replicas, plan.r, 0)
+        ask_homes(request, desk.view, desk.view.reads, address.partition, plan.r, 0)
         status = desk.replica.find(&address, &own)
         if status == STATUS_KEY_COLLISION:
             return desk.no(client, header, status, "another key has the same position and hash; this one cannot be stored")
         self.started += 1
-        desk.start(request, client, header, address.partition, plan.deadline_ms)
+        desk.start(request, client, header, plan.deadline_ms)
         request.strict = plan.strict
         request.bucket = PyBytes_FromStringAndSize(<const char *>message.bucket, message.bucket_bytes)
         request.key = PyBytes_FromStringAndSize(<const char *>message.key, message.key_bytes)
@@ -121,7 +121,7 @@ cdef class GetCoordinator:
 
     cdef bint hopeful(self, GetRequest request) noexcept:
         """Could R be reached without those that were spared?"""
-        cdef uint16_t failed = request.quorum.failed
+        cdef uint32_t failed = request.quorum.failed
         request.quorum.failed |= request.spared
         cdef bint possible = quorum_possible(&request.quorum)
         request.quorum.failed = failed

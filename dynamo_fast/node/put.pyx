@@ -19,19 +19,25 @@ from dynamo_fast.wire.errors import OutgoingFull
 from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
 from dynamo_fast.core.put_ids cimport retry_id_of
-from dynamo_fast.core.quorum cimport quorum_begin, quorum_possible, quorum_reached
+from dynamo_fast.core.quorum cimport quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
 from dynamo_fast.storage.engine cimport FIND_RECORD, ROOM_NONE, ROOM_PLENTY
 from dynamo_fast.storage.schema cimport RecordView
 from dynamo_fast.node.answers cimport answer_bytes, refuse, shortfall
 from dynamo_fast.node.failure_detector cimport Peer
-from dynamo_fast.node.requests cimport node_in
+from dynamo_fast.node.requests cimport ask_homes, node_in
 from dynamo_fast.node.sloppy_quorum cimport choose_substitute, look_around, substitute, take_own_slot
 from dynamo_fast.wire.data_messages cimport *
 
 cdef enum:
     HOLD_SLOPE = 8     # an answer is held a millisecond longer for every so many that storage has been behind,
     HOLD_MS_MAX = 100  # up to this
+
+
+cdef uint8_t hint_flags(PutRequest request, int slot) noexcept:
+    """Whom a hint is for that somebody keeps in place of the home in that slot. A home in the placement that goes alone will not be asked
+    any more when that is over, so all homes in the one that comes are to have what it would have had."""
+    return REPLICATE_HINT | (<uint8_t>(slot << REPLICATE_SLOT_SHIFT) if slot < request.quorum.first else REPLICATE_FOR_ALL)
 
 
 cdef class PutCoordinator:
@@ -73,14 +79,14 @@ cdef class PutCoordinator:
         try:
             plan = policy.plan(0, message.w, -1 if message.dw == MESSAGE_DW_DEFAULT else message.dw,
                                (message.flags & PUT_STRICT) != 0 if message.flags & PUT_STRICT_GIVEN else -1,
-                               message.deadline_ms, desk.view.ring.replicas)
+                               message.deadline_ms, desk.view.writes.replicas)
         except OptionsError as error:
             return desk.no(client, header, STATUS_BAD_REQUEST, str(error))
         if desk.overloaded():
             return desk.no(client, header, STATUS_OVERLOAD, "too many requests under way on this node; slow down")
         desk.lookahead.locate(message.bucket, message.bucket_bytes, message.key, message.key_bytes, &address)
-        address.partition = desk.view.ring.partition_of(address.position)
-        if not desk.coordinates(header, address.partition, plan.strict):
+        address.partition = desk.view.reads.ring.partition_of(address.position)
+        if not desk.coordinates(header, desk.view.writes, address.partition, plan.strict):
             return desk.forward(client, header, body, address.partition, plan.deadline_ms, PUT_DEADLINE_AT)
         if load_u64(message.put_id) == 0 and load_u64(message.put_id + 8) == 0:
             # No id, so no retry of it is known; but two such puts of one key must not be taken for one (!).
@@ -112,8 +118,10 @@ cdef class PutCoordinator:
         seen = self.put_ids.seen(retry_id) or self.patient_ids.seen(retry_id)
         if not ids.room(plan.deadline_ms, desk.now_ms) and not seen:
             return desk.no(client, header, STATUS_OVERLOAD, "too many puts to remember for retries; slow down")
-        quorum_begin(&request.quorum, desk.view.hosts_of(address.partition), desk.view.ring.replicas, plan.w, plan.dw)
-        request.view, request.partition, request.strict = desk.view, address.partition, plan.strict
+        ask_homes(request, desk.view, desk.view.writes, address.partition, plan.w, plan.dw)
+        request.strict = plan.strict
+        # Our own copy does for one on disk, but between two placements it may be one in one of them alone.
+        request.acks_durable = plan.dw >= 2 or (plan.dw and request.quorum.second)
         take_own_slot(desk, request)
         if self.owed_here(request) and desk.replica.hint_bytes + <int64_t>message.value_bytes > self.hint_bytes_max:
             return desk.no(client, header, STATUS_OVERLOAD, "this node keeps as many hints as it may, and no home of the key can be "
@@ -132,7 +140,7 @@ cdef class PutCoordinator:
             ids.add(retry_id)
         self.applied += 1
         request.context = self.new_context(address, message, &made, context, entries)
-        desk.start(request, client, header, address.partition, plan.deadline_ms)
+        desk.start(request, client, header, plan.deadline_ms)
         request.quorum.acked |= 1u << request.own_slot
         memcpy(request.store_key, address.store_key, sizeof(request.store_key))
         if plan.dw:
@@ -182,8 +190,12 @@ cdef class PutCoordinator:
 
     cdef uint16_t owed_here(self, PutRequest request) noexcept:
         """For which homes our own copy is a hint: none, when this node is a home itself; else for the one it stands in for, and for
-        those that nobody stands in for."""
-        return (1u << request.own_slot) | request.quorum.failed if request.standins & (1u << request.own_slot) else 0
+        those that nobody stands in for. As `hint_flags` has it, all of those that come are owed for one that goes."""
+        cdef uint32_t owed, everyone = (1u << request.quorum.first) - 1
+        if not request.standins & (1u << request.own_slot):
+            return 0
+        owed = (1u << request.own_slot) | request.quorum.failed
+        return <uint16_t>(owed if owed <= everyone else everyone)
 
     cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1:
         """REPLICATE to the home in every other slot, or to who stands in for it."""
@@ -204,9 +216,9 @@ cdef class PutCoordinator:
         cdef uint8_t *out
         while True:
             peer = <Peer>request.view.peers[node_in(request, slot)]
-            message.flags = REPLICATE_ACK_DURABLE if request.quorum.wanted_durable >= 2 else 0
+            message.flags = REPLICATE_ACK_DURABLE if request.acks_durable else 0
             if request.standins & (1u << slot):
-                message.flags |= REPLICATE_HINT | <uint8_t>(slot << REPLICATE_SLOT_SHIFT)
+                message.flags |= hint_flags(request, slot)
             request.reasons[slot] = 0
             if peer is not None:
                 try:
@@ -233,7 +245,7 @@ cdef class PutCoordinator:
             if index < 0:
                 return 0
             peer = <Peer>request.view.peers[index]
-            message.flags = REPLICATE_HINT | REPLICATE_NO_REPLY | <uint8_t>(slot << REPLICATE_SLOT_SHIFT)
+            message.flags = REPLICATE_NO_REPLY | hint_flags(request, slot)
             try:
                 out = peer.connection.begin(MESSAGE_REPLICATE, 0, 0, 0, replicate_body_bytes(message))
             except OutgoingFull:
@@ -275,7 +287,7 @@ cdef class PutCoordinator:
         if header.status == STATUS_OK:
             found.quorum.failed &= ~(1u << slot)
             found.quorum.acked |= 1u << slot
-            if found.quorum.wanted_durable >= 2:
+            if (<PutRequest>found).acks_durable:
                 found.quorum.durable |= 1u << slot
             return self.settle(<PutRequest>found)
         if found.view.index_of.get(peer.peer, -1) != node_in(found, slot):

@@ -21,7 +21,7 @@ from dynamo_fast.wire.data_messages cimport (
 
 
 cdef int read_repair(Desk desk, GetRequest request) except -1:
-    cdef const uint16_t *homes = request.view.ring.homes(request.partition)
+    cdef const uint16_t *homes = request.homes
     cdef ReplicateMessage message
     cdef Peer peer
     cdef ObjectView kept

@@ -35,7 +35,8 @@ cdef class Replica:
     cdef size_t work_bytes
     cdef uint8_t *record            # the record being made of it
     cdef size_t record_bytes
-    cdef uint16_t placement_number  # low bits of the number of the placement in force
+    cdef uint16_t placement_number  # low bits of the number of the placement in which the slots of new hints count
+    cdef uint16_t all_homes         # a bit for each slot of that placement
     cdef readonly int64_t hint_bytes  # of the records kept for others that this process has stored and not yet removed
     cdef readonly uint64_t hints_kept
     cdef readonly uint64_t puts, merges, stored, retries, epoch_alarms, damaged
@@ -50,6 +51,8 @@ cdef class Replica:
                  int64_t wall_ms, uint16_t owed, ObjectView *result) except -1
     cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, uint16_t owed, ObjectView *result) except -1
     cdef uint16_t owed_by(self, const RecordView *view) noexcept
+    cdef int own(self, const uint8_t *store_key) except -1
+    cdef int store_again(self, const uint8_t *store_key, const RecordView *view, uint16_t owed) except -1
     cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed) except -1
     cdef int forget(self, const uint8_t *store_key, uint64_t hash, uint64_t before_ms, uint32_t entries_max) except -1
     cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, const RecordView *old,

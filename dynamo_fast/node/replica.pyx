@@ -17,6 +17,9 @@ Hints. A record in a partition of which this node is no home is kept for others:
 the preference list, that is to have it and has not confirmed that it does (paper 4.6; `handoff.py` delivers). INVARIANT: a bit
 goes only for a copy with the very hash that the home has confirmed after its fdatasync; a record whose last bit goes is removed.
 Slots count in the placement whose number stands beside them; in another one they mean nothing any more, and all homes are owed.
+A change of members makes nodes homes of partitions, or no homes any more. A hint that is stored again by a node that is a home now is
+its own; a record of its own that somebody who is no home any more is to keep as a hint is owed to all homes: nobody knows which of them
+has what stood there before.
 
 Statuses returned are the wire's: STATUS_OK, STATUS_NOT_FOUND, or why not.
 """
@@ -173,6 +176,9 @@ cdef class Replica:
             return STATUS_KEY_COLLISION
         if have and (seen_before or object_has_request(view.object, view.object_n, message.put_id)):
             self.retries += 1
+            if view.owed and not owed:
+                memcpy(self.room(view.object_n), view.object, view.object_n)
+                return self.keep(address, view.object_n, view.mark_nonce, view.mark_epoch, &view, 0, result)
             result.data, result.n, result.hash = view.object, view.object_n, view.hash
             return STATUS_OK
         arguments.local = view.object if have else NULL
@@ -225,7 +231,7 @@ cdef class Replica:
         which = object_merge(view.object, view.object_n, incoming, n, made, self.work_bytes - POSITION_BYTES, &made_n)
         if which < 0:
             return STATUS_CLOCK_FULL if which == OBJECT_CLOCK_FULL else STATUS_TOO_MANY_SIBLINGS
-        if which & 1 and (owed == 0 or (self.owed_by(&view) | owed) == self.owed_by(&view)):
+        if which & 1 and (view.owed == 0 if owed == 0 else (self.owed_by(&view) | owed) == self.owed_by(&view)):
             result.data, result.n, result.hash = view.object, view.object_n, view.hash
             # What stands here may be of a pass whose log write failed; then this node must not vouch for it (!).
             return STATUS_OK if self.engine.room() != ROOM_NONE or self.engine.read_only is None else STATUS_READ_ONLY
@@ -246,7 +252,24 @@ cdef class Replica:
 
     cdef uint16_t owed_by(self, const RecordView *view) noexcept:
         """The homes that a record is kept for, as slots of the placement in force; all of them if it was kept under another one."""
-        return view.owed if not view.owed or view.placement_number == self.placement_number else 0xFFFF
+        return view.owed if not view.owed or view.placement_number == self.placement_number else self.all_homes
+
+    cdef int own(self, const uint8_t *store_key) except -1:
+        """This node has become a home: what it keeps there for others is its own from now on. 1, or 0 when it was. StorageError as the
+        engine's."""
+        cdef RecordView view
+        if self.engine.find(store_key, &view) != FIND_RECORD or view.owed == 0:
+            return 0
+        self.store_again(store_key, &view, 0)
+        self.hint_bytes -= <int64_t>view.n
+        return 1
+
+    cdef int store_again(self, const uint8_t *store_key, const RecordView *view, uint16_t owed) except -1:
+        """The same version, for whom it is kept from now on."""
+        grow(&self.record, &self.record_bytes, view.n)
+        record_write(self.record, view.bucket, view.bucket_n, view.key, view.key_n, view.object, view.object_n,
+                     view.mark_nonce, view.mark_epoch, view.hash, owed, self.placement_number if owed else 0)
+        return self.engine.store(store_key, self.record, view.n, view.hash)
 
     cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed) except -1:
         """Homes have confirmed that they hold the version of that hash on disk. 1 when our copy, of that very version, is not needed
@@ -261,10 +284,7 @@ cdef class Replica:
             self.hint_bytes -= view.n
             return 1
         if left != view.owed or view.placement_number != self.placement_number:
-            grow(&self.record, &self.record_bytes, view.n)
-            record_write(self.record, view.bucket, view.bucket_n, view.key, view.key_n, view.object, view.object_n,
-                         view.mark_nonce, view.mark_epoch, view.hash, left, self.placement_number)
-            self.engine.store(store_key, self.record, view.n, view.hash)
+            self.store_again(store_key, &view, left)
         return 0
 
     cdef int forget(self, const uint8_t *store_key, uint64_t hash, uint64_t before_ms, uint32_t entries_max) except -1:
@@ -305,7 +325,7 @@ cdef class Replica:
         cdef uint64_t old_hash = old.hash if old != NULL else 0
         cdef int64_t old_hint_bytes = <int64_t>old.n if old != NULL and old.owed else 0
         if owed and old != NULL:
-            owed |= self.owed_by(old)
+            owed = owed | self.owed_by(old) if old.owed else self.all_homes
         cdef size_t size = record_bytes(address.bucket_bytes, address.key_bytes, n)
         memcpy(self.work, address.position, POSITION_BYTES)
         cdef uint64_t hash = entry_hash_at(self.work, POSITION_BYTES + n)

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from dynamo_fast.core.quorum cimport HOMES_MAX, Quorum
-from dynamo_fast.node.view cimport ClusterView
+from dynamo_fast.core.quorum cimport HOMES_MAX, SLOTS_MAX, Quorum
+from dynamo_fast.node.view cimport ClusterView, HomeTable
 from dynamo_fast.wire.connection cimport Connection
 
 cdef enum:
@@ -18,22 +18,26 @@ cdef class Request:
     cdef bint answered
     cdef int64_t started_us         # both on the clock that `begin_pass` brings
     cdef int64_t deadline_ms
-    cdef ClusterView view           # the placement it began with
+    cdef ClusterView view           # the cluster as it was when it began
+    cdef HomeTable table            # of the view: whose homes it asks; None of one that was forwarded
+    cdef const uint16_t *homes      # by slot: the node index of the home; memory of the table
     cdef uint32_t partition
     cdef Quorum quorum
-    cdef uint16_t reasons[HOMES_MAX]  # by home, once failed: 0 unreachable, or the status it refused with
+    cdef uint16_t reasons[SLOTS_MAX]  # by slot, once failed: 0 unreachable, or the status it refused with
     cdef bint strict                # homes alone count
     cdef uint8_t own_slot           # the slot in which this node's own copy counts
-    cdef uint16_t standins          # bit i: another node than the home stands in slot i
-    cdef uint16_t standin[HOMES_MAX]  # by slot, where that bit is set: its node index
+    cdef uint32_t standins          # bit i: another node than the home stands in slot i
+    cdef uint16_t standin[SLOTS_MAX]  # by slot, where that bit is set: its node index
     cdef uint64_t tried             # bit i: the fallback number i of the partition's order was tried
 
+cdef int ask_homes(Request request, ClusterView view, HomeTable table, uint32_t partition, uint8_t wanted, uint8_t wanted_durable)
 cdef int node_in(Request request, int slot) noexcept
 cdef int slot_asked_of(Request request, int index) noexcept
 
 cdef class PutRequest(Request):
     cdef bytes context              # the answer, sealed when the put was applied here
     cdef uint8_t store_key[24]      # where the object stands, should it have to be sent to somebody else
+    cdef bint acks_durable          # the others are to answer when it is on their disks
     cdef int64_t held_until_ms      # not answered before, because storage is behind; 0: at once
 
 cdef class GetRequest(Request):
@@ -44,12 +48,12 @@ cdef class GetRequest(Request):
     cdef const uint8_t *seen_dot    # NULL: none
     cdef uint32_t seen_count
     cdef uint64_t known_hash        # of this node's own copy, 0: it had none
-    cdef uint16_t spared            # bit i: slot i has not been asked, and is not unless it is needed
+    cdef uint32_t spared            # bit i: slot i has not been asked, and is not unless it is needed
     cdef uint8_t *merged            # the merge of all answers so far; NULL: nobody had anything
     cdef size_t merged_n
     cdef size_t merged_capacity
     cdef int8_t version             # counts the changes of `merged`; 0 is this node's own copy
-    cdef int8_t version_of[HOMES_MAX]  # by home: the version it has shown, STALE or UNKNOWN
+    cdef int8_t version_of[HOMES_MAX]  # by home, a get asks those in one placement: the version it has shown, STALE or UNKNOWN
 
     cdef bint take(self, int slot, const uint8_t *object, size_t n) except -1
     cdef int replace(self, const uint8_t *object, size_t n) except -1

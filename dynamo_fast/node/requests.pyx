@@ -9,6 +9,7 @@ cimport cython
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from dynamo_fast.core.quorum cimport quorum_begin, quorum_begin_both
 from dynamo_fast.core.siblings cimport object_merge
 
 
@@ -17,19 +18,34 @@ cdef class Request:
     """What all kinds share; not used by itself."""
 
 
+cdef int ask_homes(Request request, ClusterView view, HomeTable table, uint32_t partition, uint8_t wanted, uint8_t wanted_durable):
+    """The request asks the partition's homes in a table of the view; nobody has answered."""
+    cdef const uint16_t *hosts = table.hosts + partition * table.width
+    request.view, request.table, request.partition = view, table, partition
+    request.homes = table.nodes + partition * table.width
+    if table.seconds == NULL:
+        quorum_begin(&request.quorum, hosts, table.counts[partition], wanted, wanted_durable)
+    else:
+        quorum_begin_both(&request.quorum, hosts, table.counts[partition], <uint8_t>table.ring.replicas, table.seconds[partition], wanted,
+                          wanted_durable)
+    return 0
+
+
 cdef int node_in(Request request, int slot) noexcept:
     """The node that is asked for that slot: its home, or who stands in."""
-    return request.standin[slot] if request.standins & (1u << slot) else request.view.ring.homes(request.partition)[slot]
+    return request.standin[slot] if request.standins & (1u << slot) else request.homes[slot]
 
 
 cdef int slot_asked_of(Request request, int index) noexcept:
     """The slot that an answer of that node counts in: its own as a home, or the one it stands in; -1 when it was not asked."""
-    cdef int slot = request.view.slot_of(request.partition, index)
-    if slot >= 0 or not request.standins:
-        return slot
+    cdef int slot
     for slot in range(request.quorum.homes):
-        if request.standins & (1u << slot) and request.standin[slot] == index:
+        if request.homes[slot] == index:
             return slot
+    if request.standins:
+        for slot in range(request.quorum.homes):
+            if request.standins & (1u << slot) and request.standin[slot] == index:
+                return slot
     return -1
 
 

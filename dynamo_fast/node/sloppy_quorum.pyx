@@ -8,14 +8,17 @@ partition, so that a dead node's load spreads over all others.
 INVARIANTS
   * A slot counts once, whoever answers for it: home and substitute share one bit, so two copies are never counted for three.
   * One node stands in one slot of a request at most, and each place of the order is tried once, so that substitution ends.
+  * Between two placements whoever stands in for a home counts where that home counts: in both if it is one in both. The order is that of
+    the placement that comes.
   * A suspicion never makes a request fail that patience would have served: a suspected home whose slot nobody can take is asked after all.
   * A strict request has no substitutes: homes alone count.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from dynamo_fast.core.quorum cimport HOMES_MAX, quorum_group
+from dynamo_fast.core.quorum cimport SLOTS_MAX, quorum_group
 from dynamo_fast.node.requests cimport node_in
+from dynamo_fast.core.ring cimport Ring
 from dynamo_fast.node.view cimport ClusterView
 
 cdef enum:
@@ -24,12 +27,21 @@ cdef enum:
 
 cdef int group(Request request) noexcept:
     """Copies count by the machines they are on now."""
-    cdef uint16_t hosts[HOMES_MAX]
+    cdef uint16_t hosts[SLOTS_MAX]
     cdef int slot
     for slot in range(request.quorum.homes):
         hosts[slot] = request.view.host_of[node_in(request, slot)]
     quorum_group(&request.quorum, hosts)
     return 0
+
+
+cdef int home_slot(Request request, int index) noexcept:
+    """The slot of a node as a home, -1 when it is none."""
+    cdef int slot
+    for slot in range(request.quorum.homes):
+        if request.homes[slot] == index:
+            return slot
+    return -1
 
 
 cdef int stand(Request request, int slot, int index) noexcept:
@@ -42,15 +54,17 @@ cdef int stand(Request request, int slot, int index) noexcept:
 cdef int take_own_slot(Desk desk, Request request) except -1:
     """This node coordinates: in its own slot, or, when it is no home and can reach none, standing in for the first of them."""
     cdef ClusterView view = request.view
-    cdef const uint16_t *order = view.ring.order(request.partition)
-    cdef int slot = view.slot_of(request.partition, view.own_index)
+    cdef Ring ring = request.table.ring
+    cdef const uint16_t *order
+    cdef int slot = request.table.own[request.partition]
     cdef uint32_t place
     if slot < 0:
         slot = 0
         stand(request, 0, view.own_index)
-        for place in range(view.ring.replicas, min(view.ring.node_count, view.ring.replicas + PLACES_MAX)):
+        order = ring.order(request.partition)
+        for place in range(ring.replicas, min(ring.node_count, ring.replicas + PLACES_MAX)):
             if order[place] == view.own_index:
-                request.tried |= <uint64_t>1 << (place - view.ring.replicas)
+                request.tried |= <uint64_t>1 << (place - ring.replicas)
     request.own_slot = slot
     return slot
 
@@ -58,14 +72,16 @@ cdef int take_own_slot(Desk desk, Request request) except -1:
 cdef int choose_substitute(Desk desk, Request request) except -2:
     """The first healthy fallback that was not tried yet, on a machine of its own if there is one; -1 when there is none."""
     cdef ClusterView view = request.view
-    cdef const uint16_t *order = view.ring.order(request.partition)
-    cdef uint32_t place, replicas = view.ring.replicas
-    cdef uint32_t end = min(view.ring.node_count, replicas + PLACES_MAX)
+    cdef const uint16_t *order = request.table.ring.order(request.partition)
+    cdef uint32_t place, replicas = request.table.ring.replicas
+    cdef uint32_t end = min(request.table.ring.node_count, replicas + PLACES_MAX)
     cdef int slot, chosen = -1
     cdef bint shares
     for place in range(replicas, end):
         if request.tried >> (place - replicas) & 1 or desk.reachable(view, order[place]) is None:
             continue
+        if request.quorum.second and home_slot(request, order[place]) >= 0:
+            continue  # a home in the placement that goes has a slot of its own
         shares = False
         for slot in range(request.quorum.homes):
             if not request.quorum.failed & (1u << slot) and view.host_of[node_in(request, slot)] == view.host_of[order[place]]:
@@ -96,7 +112,7 @@ cdef bint substitute(Desk desk, Request request, int slot) except -1:
 cdef int look_around(Desk desk, Request request) except -1:
     """At the beginning: a home that has no connection, or is suspected, gets a substitute; where there is none, the slot fails, unless a
     connection is there on which a suspect may still answer."""
-    cdef const uint16_t *homes = request.view.ring.homes(request.partition)
+    cdef const uint16_t *homes = request.homes
     cdef int slot
     for slot in range(request.quorum.homes):
         if slot == request.own_slot or desk.reachable(request.view, homes[slot]) is not None:

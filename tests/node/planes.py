@@ -210,7 +210,7 @@ class Planes:
         labels = [f"node {number}" for number in range(len(self.node_ids))]
         known = in_force(self.placement)
         name, ring = known.name if name is None else name, ring or self.ring
-        node.plane.set_placement(replace(known, name=name, accepted=(name,), reads=ring, writes=(ring,)), self.hosts, labels)
+        node.plane.set_placement(replace(known, name=name, accepted=(name,), reads=ring, writes=(ring,), homes=(ring,)), self.hosts, labels)
         node.plane.set_buckets(self.buckets)
 
     def link(self, one: int, two: int) -> None:
