@@ -18,6 +18,8 @@ import trio
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire.errors import ProtocolError
 
+from libc.stdint cimport uint32_t
+
 from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.node.answers cimport answer_bytes
 from dynamo_fast.node.replica cimport DAMAGED, ObjectView
@@ -90,12 +92,15 @@ cdef class Copies(PassHandler):
     cdef int keep_apart(self, const Address *address, const ReplicateMessage *message) except -2:
         """For which homes the object is to be kept as a hint: 0 when this node is a home itself; a status below 0: it must not be kept.
 
+        During a change of members a node may be a home in a placement that it does not write to yet, or no longer, and somebody else who
+        does not either may take it for a fallback: then a hint is a hint, and what is none is from somebody who takes it for a home.
         A hint that was taken is never dropped, so one for which there is no room is refused, and not acknowledged (!).
         The slot counts in the placement that the sender works by. If that is another one than ours it says nothing here, and all homes are
         owed: who is a home in the other one alone gets what it lacks from those, when it takes the partition over.
         """
         cdef int slot = message.flags >> REPLICATE_SLOT_SHIFT
-        if self.view.at_home[self.view.reads.ring.partition_of(address.position)]:
+        cdef uint32_t partition = self.view.reads.ring.partition_of(address.position)
+        if self.view.writes.own[partition] >= 0 or (self.view.at_home[partition] and not message.flags & REPLICATE_HINT):
             return 0
         if not message.flags & REPLICATE_HINT:
             return -STATUS_STALE_PLACEMENT
@@ -178,16 +183,16 @@ cdef class Copies(PassHandler):
         needed any more and gone; whatever has changed since stays. Raises StorageError when the log cannot be written.
 
         `number` is that of the placement in which the slots count: if new hints count in another one by now, nothing is noted, and the
-        hints are delivered again. So is one in a partition of which this node has become a home: it is not another's copy any more.
+        hints are delivered again. Where this node has become a home, what is not needed for others any more stays as its own.
         """
         cdef bytes store_key
         cdef uint64_t hash
+        cdef uint16_t slots
         cdef Py_ssize_t removed = 0
         if number is not None and number & 0xFFFF != self.replica.placement_number:
             return 0
         for store_key, hash, slots in confirmed:
-            if not self.is_home(store_key):
-                removed += self.replica.settle_owed(<const uint8_t *><const char *>store_key, hash, slots)
+            removed += self.replica.settle_owed(<const uint8_t *><const char *>store_key, hash, slots, self.is_home(store_key))
         self.end_task()
         return removed
 

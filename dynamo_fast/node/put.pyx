@@ -19,7 +19,7 @@ from dynamo_fast.wire.errors import OutgoingFull
 from dynamo_fast.core.bytes cimport load_u64, store_u64
 from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
 from dynamo_fast.core.put_ids cimport retry_id_of
-from dynamo_fast.core.quorum cimport quorum_possible, quorum_reached
+from dynamo_fast.core.quorum cimport Quorum, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
 from dynamo_fast.storage.engine cimport FIND_RECORD, ROOM_NONE, ROOM_PLENTY
 from dynamo_fast.storage.schema cimport RecordView
@@ -32,6 +32,10 @@ from dynamo_fast.wire.data_messages cimport *
 cdef enum:
     HOLD_SLOPE = 8     # an answer is held a millisecond longer for every so many that storage has been behind,
     HOLD_MS_MAX = 100  # up to this
+
+
+cdef bint counts_everywhere(const Quorum *quorum, int slot) noexcept:
+    return quorum.second == 0 or (slot < quorum.first and quorum.second >> slot & 1)
 
 
 cdef uint8_t hint_flags(PutRequest request, int slot) noexcept:
@@ -120,9 +124,9 @@ cdef class PutCoordinator:
             return desk.no(client, header, STATUS_OVERLOAD, "too many puts to remember for retries; slow down")
         ask_homes(request, desk.view, desk.view.writes, address.partition, plan.w, plan.dw)
         request.strict = plan.strict
-        # Our own copy does for one on disk, but between two placements it may be one in one of them alone.
-        request.acks_durable = plan.dw >= 2 or (plan.dw and request.quorum.second)
         take_own_slot(desk, request)
+        # Our own copy does for one on disk; but between two placements it may be one in one of them alone.
+        request.acks_durable = plan.dw >= 2 or (plan.dw and not counts_everywhere(&request.quorum, request.own_slot))
         if self.owed_here(request) and desk.replica.hint_bytes + <int64_t>message.value_bytes > self.hint_bytes_max:
             return desk.no(client, header, STATUS_OVERLOAD, "this node keeps as many hints as it may, and no home of the key can be "
                            "reached from here; nothing was written, ask another node or raise hint_bytes_max")

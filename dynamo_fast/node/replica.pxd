@@ -53,7 +53,7 @@ cdef class Replica:
     cdef uint16_t owed_by(self, const RecordView *view) noexcept
     cdef int own(self, const uint8_t *store_key) except -1
     cdef int store_again(self, const uint8_t *store_key, const RecordView *view, uint16_t owed) except -1
-    cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed) except -1
+    cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed, bint home) except -1
     cdef int forget(self, const uint8_t *store_key, uint64_t hash, uint64_t before_ms, uint32_t entries_max) except -1
     cdef int keep(self, const Address *address, size_t n, uint64_t mark_nonce, uint64_t mark_epoch, const RecordView *old,
                   uint16_t owed, ObjectView *result) except -1

@@ -271,14 +271,17 @@ cdef class Replica:
                      view.mark_nonce, view.mark_epoch, view.hash, owed, self.placement_number if owed else 0)
         return self.engine.store(store_key, self.record, view.n, view.hash)
 
-    cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed) except -1:
+    cdef int settle_owed(self, const uint8_t *store_key, uint64_t hash, uint16_t confirmed, bint home) except -1:
         """Homes have confirmed that they hold the version of that hash on disk. 1 when our copy, of that very version, is not needed
-        any more and gone, else 0. StorageError as the engine's."""
+        any more and gone, else 0: at a `home` it stays, and is its own. StorageError as the engine's."""
         cdef RecordView view
         cdef uint16_t left
         if self.engine.find(store_key, &view) != FIND_RECORD or view.hash != hash or view.owed == 0:
             return 0
         left = self.owed_by(&view) & ~confirmed
+        if left == 0 and home:
+            self.own(store_key)
+            return 0
         if left == 0:
             self.engine.remove(store_key, view.hash)
             self.hint_bytes -= view.n

@@ -207,12 +207,11 @@ def test_who_stands_in_for_all_and_coordinates_owes_its_copy_to_those_that_come(
 
 def test_a_hint_under_the_name_of_the_other_placement_is_for_all() -> None:
     """Its slot counts in that one."""
-    for step, sender, name in ((Step.KNOWN, 4, "new"), (Step.DOUBLE, 4, "old")):
-        cluster, key, _, _, _, (next_one, *_) = one_replaced_of_more(step)
-        placement = cluster.new.name if name == "new" else cluster.old.name
-        packed = packed_object(key)
-        sender = next(node for node in range(len(cluster.nodes)) if node != next_one)
-        cluster.inject(next_one, sender, MessageType.REPLICATE, encode_replicate(placement, key, packed, hint_slot=1))
+    for step in (Step.KNOWN, Step.DOUBLE):
+        cluster, key, (one, _), _, _, (next_one, *_) = one_replaced_of_more(step)
+        other = cluster.new if step == Step.KNOWN else cluster.old
+        hint = encode_replicate(other.name, key, packed_object(key), hint_slot=1)
+        cluster.inject(next_one, one, MessageType.REPLICATE, hint)
         cluster.run()
         assert cluster.owed(next_one, key) == ALL
 
@@ -290,6 +289,30 @@ def test_a_home_in_either_placement_keeps_what_it_is_sent_as_its_own_at_any_step
         assert cluster.owed(number, b"k") == 0
         assert cluster.nodes[number].plane.merge_entries([(b"", b"l", packed)])[0][0] == Status.OK
         assert cluster.owed(number, b"l") == 0
+
+
+def test_a_home_that_comes_keeps_a_hint_as_one_for_who_writes_to_those_before_alone() -> None:
+    """And it stays when it has gone home: the node is to be a home itself."""
+    cluster = one_replaced(Step.KNOWN)
+    cluster.isolate(1)
+    assert cluster.put(0, b"k", b"v", w=3).status == Status.OK
+    slot = cluster.homes_before(b"k").index(1)
+    assert cluster.owed(COMES, b"k") == 1 << slot
+    record = cluster.record(COMES, b"k")
+    assert record is not None
+    confirmed = [(cluster.store_key(b"k"), decode_record(record).hash, 1 << slot)]
+    assert cluster.nodes[COMES].plane.settle_hints(confirmed, cluster.old.number) == 0
+    assert cluster.owed(COMES, b"k") == 0
+
+
+@pytest.mark.parametrize("step", TO_BOTH)
+@pytest.mark.parametrize("coordinator", [0, GOES, COMES])
+def test_others_are_asked_for_their_disks_only_when_our_own_does_not_do(step: Step, coordinator: int) -> None:
+    cluster = one_replaced(step)
+    asked: list[bool] = []
+    cluster.hold(lambda sent: sent.type == MessageType.REPLICATE and asked.append(decode_replicate(sent.frame.body).ack_durable) is None)
+    cluster.client(coordinator).put(b"k", b"v", w=1, dw=1)
+    assert asked == [coordinator != 0] * 3
 
 
 # Requests under way -----------------------------------------------------------------------------------------------------------------
