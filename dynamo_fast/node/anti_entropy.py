@@ -10,13 +10,24 @@ Nothing is remembered from one exchange to the next but the trees: a session tha
 exchange begins with what still differs. Since all that ever happens to a copy is a merge, an exchange can add nothing that was not written,
 a key that one side lacks is never taken for a delete, and a delete, which is a tombstone, moves like any other version.
 
-Only partitions of which both are homes are ever compared: what a node holds elsewhere are hints, and handoff's to deliver.
+A round compares the partitions of which both are homes in the placement that reads go by. A node that gains a partition is no home of it
+there until it has all of it, so no round fills it beside the transfer that does (transfer.py). Both sides go by the placement that the
+request names, as the other one may be a step ahead. An exchange may be limited to partitions that are listed (meeting.py): of those only
+the one that is asked must be a home, in any placement in use. What a node holds where it is no home are hints and old copies; nobody asks
+for them, handoff delivers the ones and parting.py the others.
+
+Partitions that may lack something. The rule by which one is trusted again (exchange.Trust) counts the homes of one placement, so what was
+compared under another does not count: a write from before is in W homes of the old placement, one from after in W homes of the new one,
+and a count over both might meet neither. A partition that is gained needs no trust to begin with: transfer.py takes over all that any home
+has, forgives it when that begins, and whatever is found lost after that waits for the rounds as ever, which see this node as a home as
+soon as it is read from. Until then it stays suspect, although this node is no home of it by the placement of reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.env import Env
 from dynamo_fast.node.admission import Admission
@@ -31,9 +42,10 @@ from dynamo_fast.node.exchange import (
 )
 from dynamo_fast.node.interfaces import Engine
 from dynamo_fast.node.keys import following
-from dynamo_fast.node.meeting import Meeting, Tally
+from dynamo_fast.node.meeting import Meeting, Tally, Terms
 from dynamo_fast.node.sessions import Session
 from dynamo_fast.node.slices import Slice
+from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.storage.schema import record_hash
 from dynamo_fast.wire import replica_messages as messages
 from dynamo_fast.wire.status import Status
@@ -55,32 +67,36 @@ class AntiEntropy:
         self.engine = engine
         self.delivery = delivery
         self.admission = admission
-        self._shared: tuple[int, dict[bytes, list[int]]] = (0, {})  # by peer, for the placement of that name
+        self._shared: dict[tuple[int, bytes], list[int]] = {}  # by name of a placement in use, and peer
         self._visits: set[bytes] = set()  # peers that have begun an exchange with us and not said that it is over
         self._claims: dict[int, bytes] = {}  # by partition, with whom it is being brought in line
         self.meeting: set[bytes] = set()  # peers with whom an exchange begun here is under way
         self.met_s: dict[bytes, float] = {}  # by peer, when an exchange begun by either last came to its end
         self.total = Tally()
+        self._others_needed = others_needed
         self._trust = Trust(others_needed)
+        self._trusted_in = 0  # the name of the placement that `_trust` counts in
         self._recounted: set[int] = set()  # suspect partitions whose trees tell what their records are
 
     def suspects_with(self, peer: bytes) -> list[int]:
         """The partitions shared with the peer that may lack something of ours and have not been compared with it since."""
+        placement = self.cluster.placement
+        if placement is not None and self._trusted_in != placement.name:
+            self._trusted_in, self._trust = placement.name, Trust(self._others_needed)
         suspects = self.engine.suspects
         self._trust.suspect(suspects)
         self._recounted &= suspects
         return sorted(set(self._trust.lacks(peer)).intersection(self.shared(peer))) if suspects else []
 
     def forgive_alone(self) -> None:
-        """No comparison mends a partition of which there is no other home, and none of which we are no home: that one's homes have all it
-        should hold but hints, which nobody else has; and should we become a home of it, we are given all there is."""
+        """No comparison mends a partition of which there is no other home, and none of which we are no home, now or soon: that one's homes
+        have all it should hold but hints, which nobody else has; and should we become a home of it, we are given all there is."""
         placement = self.cluster.placement
         if not self.engine.suspects or placement is None or self.cluster.node_id not in placement.node_ids:
             return
         own = placement.node_ids.index(self.cluster.node_id)
         for partition in self.engine.suspects:
-            homes = placement.table[partition][: placement.replicas]
-            if own not in homes or len(homes) == 1:
+            if partition not in self.delivery.own_partitions() or placement.table[partition][: placement.replicas] == (own,):
                 self.engine.forgive(partition)
 
     async def recount(self, partitions: Iterable[int]) -> None:
@@ -93,26 +109,28 @@ class AntiEntropy:
                     await slice_.over()
             self._recounted.add(partition)
 
-    async def trust(self, peer: bytes, partitions: Sequence[int]) -> None:
-        """Our copies of these have all that the peer's had: where enough others have been asked they are suspect no more."""
-        placement = self.cluster.placement
-        if partitions and placement is not None:
+    async def trust(self, placement: Placement, peer: bytes, partitions: Sequence[int]) -> None:
+        """Our copies of these have all that the peer's had: where enough other homes have been asked they are suspect no more."""
+        if partitions:
             await self.delivery.durable()
-            for partition in partitions:
+            for partition in partitions if placement.name == self._trusted_in else ():
                 if self._trust.compared(partition, peer, placement.replicas - 1):
                     self.engine.forgive(partition)
 
-    def shared(self, peer: bytes) -> list[int]:
-        """The partitions that this node and the peer are homes of."""
-        placement = self.cluster.placement
+    def shared(self, peer: bytes, placement: Placement | None = None) -> list[int]:
+        """The partitions that this node and the peer are homes of, in that placement or in the one that reads go by."""
+        placement = placement or self.cluster.placement
         if placement is None:
             return []
-        if self._shared[0] != placement.name:
-            self._shared = (placement.name, {})
-        known = self._shared[1]
-        if peer not in known:
-            known[peer] = shared_partitions(placement, self.cluster.node_id, peer)
-        return known[peer]
+        if (placement.name, peer) not in self._shared:
+            in_use = {one.name for one in self.cluster.unretired}
+            self._shared = {key: partitions for key, partitions in self._shared.items() if key[0] in in_use}
+            self._shared[placement.name, peer] = shared_partitions(placement, self.cluster.node_id, peer)
+        return self._shared[placement.name, peer]
+
+    def free(self, peer: bytes) -> bool:
+        """Whether no exchange with the peer is under way, begun by either."""
+        return peer not in self.meeting and not self.visiting(peer)
 
     def visiting(self, peer: bytes) -> bool:
         """Whether an exchange that the peer has begun is under way."""
@@ -141,41 +159,53 @@ class AntiEntropy:
 
         CallFailed with OVERLOAD: some partitions were left to another exchange that is under way with one of the two.
         """
-        peer = session.node_id
-        assert peer is not None, "only with members"
-        self.meeting.add(peer)
+        assert self.cluster.placement is not None, "members have a placement"
+        meeting = Meeting(self, session, tally, Terms(self.cluster.placement))
+        await self.hold(meeting)
+        self.met_s[meeting.peer] = self.env.now()
+
+    async def hold(self, meeting: Meeting) -> None:
+        """Any exchange to its end, as `exchange`. One at a time with a peer that is `free`."""
+        self.meeting.add(meeting.peer)
         try:
-            await Meeting(self, session, tally).run()
+            await meeting.run()
         finally:
-            self.meeting.discard(peer)
-            self.release(peer)
-        self.met_s[peer] = self.env.now()
+            self.meeting.discard(meeting.peer)
+            self.release(meeting.peer)
 
     # The other side -------------------------------------------------------------------------------------------------------------
 
-    def _visited(self, session: Session, placement: int, partitions: Iterable[int] = ()) -> list[int]:
-        """Who asks is a member, works by our placement, and asks about what we share: those partitions."""
-        self.delivery.check_peer(session, placement)
+    def _visited(self, session: Session, placement: int, partitions: Iterable[int] = ()) -> Placement:
+        """Who asks is a member or leaves, works by a placement in use, and asks about what is ours: that placement.
+
+        Whoever asks need not be a home itself: it may be about to become one, or have been one. All it can do is to learn what we hold
+        and to add to it, as whoever reads and writes can.
+        """
+        named = self.delivery.check_peer(session, placement)
         assert session.node_id is not None, "members have said who they are"
-        shared = self.shared(session.node_id)
-        if not set(partitions) <= set(shared):
-            raise Refusal(Status.BAD_REQUEST, "one of these partitions has not both of us for homes")
+        if not self.delivery.own_partitions().issuperset(partitions):
+            raise Refusal(Status.BAD_REQUEST, "this node is no home of one of these partitions")
         self._visits.add(session.node_id)
-        return shared
+        return named
 
     async def answer_compare(self, session: Session, request: messages.CompareRequest) -> messages.CompareReply:
         peer = session.node_id or b""
         if peer in self.meeting and self.cluster.node_id < peer:
             # Both have begun at once: the exchange of the smaller id goes on.
             raise Refusal(Status.OVERLOAD, "an exchange between these two nodes is under way")
-        shared = self._visited(session, request.placement, request.partitions or ())
-        partitions = shared if request.partitions is None else request.partitions
+        named = self._visited(session, request.placement, request.partitions or ())
+        partitions = self.shared(peer, named) if request.partitions is None else request.partitions
         if len(request.roots) != 8 * len(partitions):
             raise Refusal(Status.BAD_REQUEST, f"{len(partitions)} partitions have {8 * len(partitions)} bytes of roots")
         roots = await self.roots(partitions)
         differing = [
             partition for i, partition in enumerate(partitions) if roots[8 * i : 8 * i + 8] != request.roots[8 * i : 8 * i + 8]
         ]
+        if request.durable:
+            try:
+                await self.delivery.durable()
+            except StorageError as error:
+                raise Refusal(Status.READ_ONLY, str(error)) from error
         if request.finished or (request.partitions is None and not differing):
             self.met_s[peer] = self.env.now()
         if request.partitions == [] or (request.partitions is None and not differing):

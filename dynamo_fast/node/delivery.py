@@ -3,7 +3,7 @@
 `push` takes records of this node's own and hands them to another node, which merges them and answers once they are on its disk: whoever
 deletes a copy on another's word has waited for an fdatasync (!). `pull` fetches another node's records and merges them here. Merging is
 all that happens to a copy, so whatever is sent twice, late, out of order or half does no harm, nothing can come of it that was not
-written, and what one side lacks is never taken for a delete.
+written, and what one side lacks is never taken for a delete. Whole partitions are fetched by `ranges.py`, in the same way.
 
 What is moved must not be felt. Batches are cut by bytes and sized so that merging one keeps a loop for about half a millisecond; each is
 a step of background work for the admission controllers of both ends, so at most half of the time anything is under way, unless neither
@@ -20,12 +20,14 @@ from typing import NamedTuple
 
 from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.histogram import Histogram
+from dynamo_fast.core.placement import Placement
 from dynamo_fast.env import Env
 from dynamo_fast.node.admission import Admission
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.flights import Flights
 from dynamo_fast.node.interfaces import DataPlane, Engine
+from dynamo_fast.node.keys import homes_of
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
@@ -109,6 +111,7 @@ class Delivery:
         self._admission = admission
         self.flights = Flights()
         self._merging = 0
+        self._own: tuple[tuple[int, ...], frozenset[int]] = ((), frozenset())  # by the names of the placements that it follows from
         self.heard_s: dict[bytes, float] = {}  # by peer, when it last handed over, or asked for, anything that members tell each other
         self.entries_sent = self.entry_bytes_sent = self.entries_merged = self.batches_merged = 0
         self.stall_us = Histogram()
@@ -160,13 +163,15 @@ class Delivery:
             await self._env.sleep(pause_s * (0.5 + self._env.random()))
         raise AssertionError("the last attempt returns or raises")
 
-    async def pull(self, session: Session, placement: int, wanted: Mapping[bytes, int | None]) -> Pulled:
+    async def pull(
+        self, session: Session, placement: int, wanted: Mapping[bytes, int | None], *, whatever_is_here: bool = False
+    ) -> Pulled:
         """Fetches objects from the member at the other end and merges them into ours.
 
         `wanted` has for each store key the hash of our copy, None for none, as it was when the object was found to be wanted: a key
-        whose copy is another one by its turn is passed over, since somebody else has brought it, or a client has written it. What was
-        merged is in our log, and on disk when the engine says so. Raises CallFailed as `push` does, StorageError when our log cannot be
-        written.
+        whose copy is another one by its turn is passed over, since somebody else has brought it, or a client has written it; unless all
+        are wanted, `whatever_is_here`. What was merged is in our log, and on disk when the engine says so. Raises CallFailed as `push`
+        does, StorageError when our log cannot be written.
         """
         pace = Pace()
         left = deque(wanted)
@@ -176,7 +181,7 @@ class Delivery:
             asked: list[bytes] = []
             while left and len(asked) < count:
                 store_key = left.popleft()
-                if own_hash(self._engine, store_key) == wanted[store_key]:
+                if whatever_is_here or own_hash(self._engine, store_key) == wanted[store_key]:
                     asked.append(store_key)
                 else:
                     pulled.passed_over.append(store_key)
@@ -190,7 +195,7 @@ class Delivery:
                         raise CallFailed("the answer to a pull tells of other keys than were asked for")
                     slot.their_share = reply.share
                     self._check_asked(reply, asked[: reply.answered])
-                    results, stalled_s = self._merge(reply.entries)
+                    results, stalled_s = self.merge(reply.entries)
                     pace.merged(stalled_s)
             left.extendleft(reversed(asked[reply.answered :]))
             count = min(2 * reply.answered, MERGE_ENTRIES_MAX)
@@ -212,7 +217,7 @@ class Delivery:
             if encode_store_key(view.mac_key, key_position(key, bucket), key, bucket) not in wanted:
                 raise CallFailed("the answer to a pull has a key that was not asked for")
 
-    def _merge(self, entries: list[tuple[bytes, bytes, bytes]]) -> tuple[list[tuple[int, int]], float]:
+    def merge(self, entries: list[tuple[bytes, bytes, bytes]]) -> tuple[list[tuple[int, int]], float]:
         """Merges a batch; what became of each, and how long the loop was kept."""
         began_s = self._env.now()
         results = self._data_plane.merge_entries(entries)
@@ -234,7 +239,7 @@ class Delivery:
         self._merging += 1
         try:
             self._admission.note_work()
-            results, stalled_s = self._merge(request.entries)
+            results, stalled_s = self.merge(request.entries)
             await self._data_plane.wait_durable(self._engine.position)
             return MergeReply(results=results, stalled_us=int(stalled_s * 1e6), share=self._admission.share)
         except StorageError as error:
@@ -262,14 +267,25 @@ class Delivery:
         self.entry_bytes_sent += size
         return PullReply(entries=entries, answered=answered, share=self._admission.share)
 
-    def check_peer(self, session: Session, placement: int) -> None:
-        """Refusal unless a member of our cluster asks who works by our placement: in another one we may be no home."""
+    def own_partitions(self) -> frozenset[int]:
+        """The partitions of which this node is a home in any placement that may be worked by: what it holds elsewhere is not its own."""
+        unretired = self._cluster.unretired
+        names = tuple(placement.name for placement in unretired)
+        if self._own[0] != names:
+            self._own = names, frozenset().union(*(homes_of(placement, self._cluster.node_id) for placement in unretired))
+        return self._own[1]
+
+    def check_peer(self, session: Session, placement: int) -> Placement:
+        """The placement that the asker names. Refusal unless it is a member of our cluster, or one that leaves, and that placement is one
+        that may be worked by: in another one we may be no home."""
         if not session.trusted:
             raise Refusal(Status.BAD_REQUEST, "only members of the cluster exchange objects")
-        if self._cluster.placement is None or placement != self._cluster.placement.name:
+        named = self._cluster.named(placement)
+        if named is None:
             raise Refusal(Status.STALE_PLACEMENT, "this node works by another placement")
         assert session.node_id is not None, "members have said who they are"
         self.heard_s[session.node_id] = self._env.now()
+        return named
 
     def statistics(self) -> dict[str, object]:
         """Counts since the start; bytes are of keys and objects; `stall_us`: how long each batch kept the loop."""

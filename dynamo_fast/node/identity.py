@@ -6,6 +6,7 @@ A data directory holds
     FORMAT           the number of the format of everything here
     identity.json    this node's id, made at its first start and never changed
     membership       the history of change records: cluster id, secret, members, buckets
+    transfer         while partitions are brought here: how far each has come; empty afterwards
     log/ lmdb/       the records, which are storage's
 
 Whoever can read the directory holds the cluster's secret. A directory that is not ours, or of a newer format, or in use, is refused
@@ -63,6 +64,14 @@ class DataDirectory:
     def save_history(self, history: History) -> None:
         """On disk, synced, when this returns; a crash leaves the old file or the new. Blocks: call it through `env.offload`."""
         self._disk.replace(self.path / MEMBERSHIP, encode_history(history))
+
+    def load(self, name: str) -> bytes | None:
+        """A small file of somebody's own, whose content he checks; None when there is none."""
+        return self._read(name)
+
+    def save(self, name: str, data: bytes) -> None:
+        """As `save_history`, for a small file of somebody's own; empty when it is no longer needed."""
+        self._disk.replace(self.path / name, data)
 
     def close(self) -> None:
         self._lock.close()

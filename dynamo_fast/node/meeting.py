@@ -1,16 +1,21 @@
 """One exchange of anti-entropy that this node has begun with one peer, from the roots to the objects.
 
+As a rule it is about all partitions that both are homes of, and brings both sides what they lack. A transfer limits it to the partitions
+that this node gains, and wants to know which of them have all that the peer has; who parts with old copies limits it too, gives and takes
+nothing (`push_only`), and wants to know which are safe on the peer's disk (`durable`). `in_line` tells them.
+
 `run` reads from top to bottom as the exchange goes; what is compared is decided in `exchange.py`, what is moved is moved by `delivery.py`,
 and the other side of every question is in `anti_entropy.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from dynamo_fast.node.delivery import Entry, own_entry
+from dynamo_fast.core.placement import Placement
+from dynamo_fast.node.delivery import Entry, Pulled, own_entry
 from dynamo_fast.node.exchange import BadAnswer, Difference, Side, differences, unpack_listing, ways
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
@@ -47,20 +52,37 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class Meeting:
-    """One exchange of this node's with one peer, under one placement."""
+@dataclass(frozen=True)
+class Terms:
+    """What an exchange is about."""
 
-    def __init__(self, node: AntiEntropy, session: Session, tally: Tally) -> None:
+    placement: Placement  # that it names, and both sides go by
+    partitions: Sequence[int] | None = None  # ascending; the peer must be a home of them. None: all that both are homes of
+    push_only: bool = False  # the peer gets what it lacks, and nothing is fetched from it
+    durable: bool = False  # only what is on the peer's disk counts as in line
+
+
+class Meeting:
+    """One exchange of this node's with one peer, under one placement.
+
+    `in_line`: partitions in which we hold all that the peer held when the exchange began, merged and maybe not synced; or, if nothing is
+    fetched, in which the peer holds all that we held then. INVARIANT: what is in it stays true when the exchange ends early.
+    """
+
+    def __init__(self, node: AntiEntropy, session: Session, tally: Tally, terms: Terms) -> None:
         assert session.node_id is not None, "only with members"
+        self.peer = session.node_id
+        self.in_line: set[int] = set()
         self._node = node
         self._session = session
-        self._peer = session.node_id
         self._tally = tally
         self._env, self._engine = node.env, node.engine
-        placement = node.cluster.placement
-        self._placement = placement.name if placement is not None else 0
+        self._terms = terms
+        self._placement = terms.placement.name
+        self._limited = terms.partitions is not None
         self._pending: list[Difference] = []
-        self._unsure: set[int] = set()  # partitions in which we may still lack something that the peer has
+        self._until_durable: set[int] = set()  # in line once the peer has synced
+        self._unsure: set[int] = set()  # partitions in which one may still lack something that it ought to get from the other
         self._missing = 0
         self._left: set[int] = set()  # partitions that differ and are another exchange's, of ours or of the peer's
 
@@ -87,43 +109,71 @@ class Meeting:
             return await self._ask(request, wanted)
 
     async def run(self) -> None:
-        shared = self._node.shared(self._peer)
-        if not shared:
+        asked = self._terms.partitions
+        partitions = self._node.shared(self.peer, self._terms.placement) if asked is None else list(asked)
+        if not partitions:
             return
-        suspects = self._node.suspects_with(self._peer)
+        suspects = [] if self._limited else self._node.suspects_with(self.peer)
         await self._node.recount(suspects)
-        differing = await self._compare(None, shared)
-        await self._node.trust(self._peer, sorted(set(suspects) - set(differing)))
-        self._count(compared=len(shared) - len(differing))
-        if not differing:
-            return
-        await self._env.sleep(SETTLE_S)
-        mine = self._node.claim(self._peer, differing)
+        differing = await self._compare(partitions if self._limited else None, partitions)
+        equal = set(partitions) - set(differing) - self._left
+        self._found_equal(equal)
+        await self._node.trust(self._terms.placement, self.peer, sorted(equal.intersection(suspects)))
+        self._count(compared=len(equal))
+        if differing:
+            await self._env.sleep(SETTLE_S)
+            await self._bring_in_line(differing, suspects)
+        elif not self._limited:
+            return  # that nothing differed is all that the peer waits to hear
+        await self._end()
+
+    async def _bring_in_line(self, differing: list[int], suspects: list[int]) -> None:
+        mine = self._node.claim(self.peer, differing)
+        left_before = len(self._left)
         still = await self._compare(mine, mine)
-        self._count(compared=len(mine) - len(still) - len(self._left), differing=len(still))
+        self._found_equal(set(mine) - set(still) - self._left)
+        self._count(compared=len(mine) - len(still) - (len(self._left) - left_before), differing=len(still))
         self._left |= set(differing) - set(mine)
-        gathered = 0
+        gathered: list[int] = []
         # Those that may have lost something come first.
         for partition in sorted(still, key=lambda one: one not in suspects):
             await self._gather(partition)
-            gathered += 1
+            gathered.append(partition)
             if len(self._pending) >= PENDING_MAX // 2:
                 await self._settle()
-                self._count(compared=gathered)
-                gathered = 0
+                self._made_equal(gathered)
+                gathered = []
         await self._settle()
-        self._count(compared=gathered)
+        self._made_equal(gathered)
         unsure = self._left | self._unsure
-        await self._node.trust(self._peer, [one for one in suspects if one in differing and one not in unsure])
+        taken = [one for one in suspects if one in differing and one not in unsure]
+        await self._node.trust(self._terms.placement, self.peer, taken)
+
+    def _made_equal(self, gathered: list[int]) -> None:
+        """All that was found to differ in these partitions has been settled."""
+        self._count(compared=len(gathered))
+        self._found_equal(set(gathered) - self._unsure)
+
+    def _found_equal(self, partitions: set[int]) -> None:
+        if self._terms.durable:
+            self._until_durable |= partitions
+        else:
+            self.in_line |= partitions
+
+    async def _end(self) -> None:
+        """Says that the exchange is over. CallFailed with OVERLOAD when something was left to others."""
         whole = not self._left
-        await self._compare([], [], finished=whole)
+        await self._compare([], [], finished=whole and not self._limited)
+        self.in_line |= self._until_durable
         if not whole:
             raise CallFailed("some partitions are being brought in line with another node", Status.OVERLOAD)
 
     async def _compare(self, asked: list[int] | None, partitions: list[int], *, finished: bool = False) -> list[int]:
         """Those of the partitions whose roots differ."""
         roots = await self._node.roots(partitions)
-        request = replica.CompareRequest(placement=self._placement, partitions=asked, roots=roots, finished=finished)
+        # What the peer has merged by the end is on its disk if it says so then.
+        durable = self._terms.durable and asked == []
+        request = replica.CompareRequest(placement=self._placement, partitions=asked, roots=roots, finished=finished, durable=durable)
         reply = await self._ask(request, replica.CompareReply)
         if not {*reply.differing, *reply.busy} <= set(partitions) or {*reply.differing} & {*reply.busy}:
             raise BadAnswer("partitions differ that were not compared")
@@ -176,7 +226,8 @@ class Meeting:
         """Moves what has to move for the differences found so far, and forgets them.
 
         A key whose version here is another one than was listed was written to meanwhile, or brought by somebody else: it waits for
-        the next exchange, if there is still something to do then.
+        the next exchange, if there is still something to do then. Where the partition is to be in line that would be for ever, as long as
+        the key is written to often: there the peer's object is fetched whatever ours is by then.
         """
         pending, self._pending = self._pending, []
         if not pending:
@@ -197,34 +248,56 @@ class Meeting:
         """Moves the objects of keys of which we have one, given what the other side has now."""
         pull: dict[bytes, int | None] = {}
         push: list[bytes] = []
+        changed: list[bytes] = []
         slice_ = Slice(self._env)
         for store_key, outline in outlined:
             entry = own_entry(self._engine, store_key)
             if entry is None or entry.hash != ours[store_key]:
                 self._count(settled_meanwhile=1)
-                self._unsure.add(self._engine.forest.place(store_key[:16])[0])
+                changed.append(store_key)
                 continue
             way = ways(entry.packed, outline)
-            if way.pull:
+            if way.pull and not self._terms.push_only:
                 pull[store_key] = entry.hash
             if way.push:
                 push.append(store_key)
             if not (way.pull or way.push):
                 self._count(settled_meanwhile=1)
             await slice_.over()
+        await self._fetch_again(changed)
         await self._pull(pull)
         # What had to come first has: where both knew something, it is the merge that goes back.
         entries = (own_entry(self._engine, store_key) for store_key in push)
         await self._node.delivery.push(self._session, self._placement, filter(None, entries), self._pushed)
 
     async def _pull(self, wanted: Mapping[bytes, int | None]) -> None:
+        if self._terms.push_only:
+            return
         pulled = await self._node.delivery.pull(self._session, self._placement, wanted)
-        self._count(keys_pulled=pulled.fetched, settled_meanwhile=len(pulled.passed_over), refused=pulled.refused)
-        doubtful = wanted if pulled.absent or pulled.refused else pulled.passed_over
-        self._unsure.update(self._engine.forest.place(store_key[:16])[0] for store_key in doubtful)
+        self._count(settled_meanwhile=len(pulled.passed_over))
+        self._fetched(pulled, wanted)
+        await self._fetch_again(pulled.passed_over)
+
+    async def _fetch_again(self, changed: Sequence[bytes]) -> None:
+        """What becomes of keys that were written to here since they were listed."""
+        if self._terms.push_only or not self._limited:
+            self._doubt(changed)
+        elif changed:
+            wanted = dict.fromkeys(changed)
+            self._fetched(await self._node.delivery.pull(self._session, self._placement, wanted, whatever_is_here=True), wanted)
+
+    def _fetched(self, pulled: Pulled, wanted: Iterable[bytes]) -> None:
+        self._count(keys_pulled=pulled.fetched, refused=pulled.refused)
+        if pulled.absent or pulled.refused:
+            self._doubt(wanted)
         self._missing += pulled.absent
         if self._missing > MISSING_MAX:
             raise BadAnswer(f"{self._missing} keys were listed that are not there")
 
+    def _doubt(self, store_keys: Iterable[bytes]) -> None:
+        self._unsure.update(self._engine.forest.place(store_key[:16])[0] for store_key in store_keys)
+
     def _pushed(self, entry: Entry, status: int, hash: int) -> None:
         self._count(keys_pushed=1, refused=status != Status.OK)
+        if status != Status.OK and self._terms.push_only:
+            self._doubt([entry.store_key])

@@ -99,7 +99,7 @@ class Rounds:
                 due_s = max(due_s, met_s + self._interval_s(peer))
             if self._anti_entropy.suspects_with(peer):
                 due_s = min(due_s, self._tried_s.get(peer, 0.0) + SUSPECT_S)
-            if now_s >= due_s and self._free(peer) and self._anti_entropy.shared(peer):
+            if now_s >= due_s and self._anti_entropy.free(peer) and self._anti_entropy.shared(peer):
                 self._due_s[peer] = now_s + RETRY_S
                 self._tried_s[peer] = now_s
                 nursery.start_soon(self._meet, peer, session)
@@ -107,12 +107,9 @@ class Rounds:
     def _interval_s(self, peer: bytes) -> float:
         return self._round_s * (1.0 if self._cluster.node_id < peer else LARGER_WAITS)
 
-    def _free(self, peer: bytes) -> bool:
-        return peer not in self._anti_entropy.meeting and not self._anti_entropy.visiting(peer)
-
     async def _meet(self, peer: bytes, session: Session) -> None:
         async with self._meetings:
-            if self._free(peer):
+            if self._anti_entropy.free(peer):
                 await self._exchange(peer, session, Tally())
 
     async def _exchange(self, peer: bytes, session: Session, tally: Tally) -> Exception | None:
@@ -173,7 +170,7 @@ class Rounds:
                 if session is None:
                     reason = "it cannot be reached"
                     break
-                if self._free(peer):
+                if self._anti_entropy.free(peer):
                     tally.compared = 0
                     error = await self._exchange(peer, session, tally)
                     if error is None:

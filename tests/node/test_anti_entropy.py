@@ -472,17 +472,17 @@ def test_questions_that_cannot_be_are_refused() -> None:
         one, other = nodes[:2]
         name = one.node.cluster.placement.name
         shared = one.node.anti_entropy.shared(other.id)
-        foreign = next(partition for partition in range(64) if partition not in shared)
+        foreign = next(partition for partition in range(64) if partition not in other.node.delivery.own_partitions())
         session = one.session_to(other)
         for request, said in (
             (replica.CompareRequest(placement=name, roots=bytes(8)), "bytes of roots"),
-            (replica.CompareRequest(placement=name, partitions=[foreign], roots=bytes(8)), "both of us"),
+            (replica.CompareRequest(placement=name, partitions=[foreign], roots=bytes(8)), "no home"),
             (replica.CompareRequest(placement=name + 1), "another placement"),
-            (replica.TreeRequest(placement=name, partition=foreign, level=0, nodes=[0], depth=4), "both of us"),
+            (replica.TreeRequest(placement=name, partition=foreign, level=0, nodes=[0], depth=4), "no home"),
             (replica.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[1], depth=4), "no node"),
             (replica.TreeRequest(placement=name, partition=shared[0], level=8, nodes=[1], depth=1), "past the leaves"),
             (replica.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[0] * 256, depth=8), "at once"),
-            (replica.EntriesRequest(placement=name, partition=foreign, leaves=[0]), "both of us"),
+            (replica.EntriesRequest(placement=name, partition=foreign, leaves=[0]), "no home"),
             (replica.EntriesRequest(placement=name, partition=shared[0], leaves=[256]), "256 leaves"),
         ):
             with pytest.raises(Exception, match=said):
