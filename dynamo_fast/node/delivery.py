@@ -14,7 +14,7 @@ was put.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -116,28 +116,38 @@ class Delivery:
         self.entries_sent = self.entry_bytes_sent = self.entries_merged = self.batches_merged = 0
         self.stall_us = Histogram()
 
-    async def push(self, session: Session, placement: int, entries: Iterable[Entry], settled: Settled) -> None:
+    async def push(self, session: Session, placement: int, entries: Iterable[Entry | None], settled: Settled) -> None:
         """Hands entries to the member at the other end, which must be a home of their partitions in the placement of that name.
 
         `settled(entry, status, hash)` is called for each once it is on that node's disk (OK and the hash of what it holds now, which
         is another than the entry's when it had something of its own) or was not taken (any other status, and 0). Entries are drawn
-        batch by batch, so give a generator that reads each as late as that. CallFailed when the other node is gone, refuses or does
+        batch by batch, so give a generator that reads each as late as that; one that looks long for the next gives None now and then, and
+        others run. CallFailed when the other node is gone, refuses or does
         not answer: whatever was not settled is to be taken as not sent, though it may have arrived.
         """
         with self.flights.flight():
             await self._push(session, placement, entries, settled)
 
-    async def _push(self, session: Session, placement: int, entries: Iterable[Entry], settled: Settled) -> None:
+    async def _draw(self, left: Iterator[Entry | None]) -> Entry | None:
+        """The next one; None when there is none."""
+        slice_ = Slice(self._env)
+        for entry in left:
+            if entry is not None:
+                return entry
+            await slice_.over()
+        return None
+
+    async def _push(self, session: Session, placement: int, entries: Iterable[Entry | None], settled: Settled) -> None:
         pace = Pace()
         left = iter(entries)
-        entry = next(left, None)
+        entry = await self._draw(left)
         while entry is not None:
             batch: list[Entry] = []
             size = 0
             while entry is not None and len(batch) < MERGE_ENTRIES_MAX and (not batch or size + entry.size <= pace.batch_bytes):
                 batch.append(entry)
                 size += entry.size
-                entry = next(left, None)
+                entry = await self._draw(left)
             results = await self._offer(session, placement, batch, pace)
             self.entries_sent += len(batch)
             self.entry_bytes_sent += size

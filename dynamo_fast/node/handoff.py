@@ -1,14 +1,19 @@
 """Hinted handoff (paper 4.6): what this node keeps for homes that could not be reached goes home when they can.
 
-A hint is an ordinary record in a partition of which this node is no home; its `owed` says for which homes it is kept (see
-`replica.pyx`, which has the invariant). While it is here it is read and merged like any record. Once a second, and only if there
+A hint is an ordinary record in a partition of which this node is no home, in any placement in use; its `owed` says for which homes it is
+kept (see `replica.pyx`, which has the invariant). While it is here it is read and merged like any record. Once a second, and only if there
 are hints, each reachable home is handed what is kept for it, by `delivery.py`, which paces itself by the receiver's latency; a home's
 bit goes when it has the record on its disk, and the record goes with its last bit. A crash in between delivers again, which merges to
-nothing new.
+nothing new. A node that leaves, or has left, delivers like any other.
 
 INVARIANT: no hint is ever dropped to make room: at its limit a node takes no more (data_plane.pyx), and does not acknowledge them.
 A hint that has become older than `hint_age_max_s` is handed to every home that can be reached, and goes once W of them have it on
 disk: then it is as safe as any write, wherever its owner is.
+
+In a change of members the slots of hints count in another placement from some moment on (cluster.hint_placement), for the data plane and
+here at once. INVARIANT: what an owner has confirmed is noted in the slots of the placement in which it was found to be the owner, or not
+at all; then it is delivered again, to the homes that there are by then. Records that nobody is owed, in partitions that this node was a
+home of once, are none of this file's business (parting.py): they are passed by, and looked through once and not every second.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.keys import following, partition_range
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import CallFailed, Session
+from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.storage.schema import RecordParts, decode_record
 from dynamo_fast.wire.control_messages import HintsReply, HintsRequest, OwnerHints
@@ -39,6 +45,7 @@ log = logging.getLogger("dynamo_fast.node")
 ROUND_S = 1.0
 AGED_EVERY_ROUNDS = 60  # how often hints that are too old are looked for
 SCAN_RECORDS = 32  # read from the engine at once
+LOOK_AGAIN_S = 60.0  # through a partition without hints whose tree is the same: what came may have been on a copy that was here before
 SETTLED_MAX = 256  # confirmations that are written to the log together
 AGED_RECORDS_MAX = 1000  # hints that are too old, of one partition, handed around together
 ALL_HOMES = 0xFFFF
@@ -61,6 +68,14 @@ class Hint(NamedTuple):
         return Entry(self.store_key, self.parts.hash, self.parts.bucket, self.parts.key, self.parts.packed)
 
 
+class Without(NamedTuple):
+    """A partition was looked through, and had no hint."""
+
+    root: int  # of its tree, before the look
+    hints_kept: int  # the data plane's count, before the look
+    looked_s: float
+
+
 class Handoff:
     """Delivers hints, and tells of them. `copies` is the W that makes a hint for an absent owner as safe as any write."""
 
@@ -79,7 +94,9 @@ class Handoff:
         self._kept_seen = -1  # hints that the data plane had kept when the partitions were last looked over; -1: never
         self._partitions: list[int] = []  # that had hints then
         self._counting = False
-        self._foreign: tuple[Placement, list[int]] | None = None
+        self._foreign: tuple[frozenset[int] | None, list[int]] = (None, [])  # the partitions that are our own, and all others
+        self._without: dict[int, Without] = {}
+        self._unsure = False  # whether the last round passed by a partition that it should have looked through
         self.rounds = self.delivered = self.removed = self.aged = self.refused = 0
 
     async def run(self) -> None:
@@ -90,14 +107,16 @@ class Handoff:
 
     async def round(self) -> None:
         """Hands every reachable owner what is kept for it; owners side by side, so that a slow one holds up no other."""
-        placement = self._cluster.placement
-        if placement is None or self._cluster.node_id not in placement.node_ids:
+        placement = self._cluster.hint_placement
+        if placement is None:
             return
-        if not self._partitions and self._kept_seen == self._data_plane.hints_kept:
+        same = self._foreign[0] is self._delivery.own_partitions()
+        if same and not self._partitions and not self._unsure and self._kept_seen == self._data_plane.hints_kept:
             return
         self.rounds += 1
         self._kept_seen = self._data_plane.hints_kept
-        self._partitions = [one for one in await self._foreign_partitions(placement) if self._engine.holds(one)]
+        self._unsure = False
+        self._partitions = [one for one in await self._foreign_partitions(placement) if await self._keeps_hints(placement, one)]
         async with trio.open_nursery() as nursery:
             for index, node_id in enumerate(placement.node_ids):
                 session = self._session(node_id)
@@ -112,20 +131,38 @@ class Handoff:
         return None if self._data_plane.suspects(node_id) else self._peers.up.get(node_id)
 
     async def _foreign_partitions(self, placement: Placement) -> list[int]:
-        """The partitions of which this node is no home."""
-        if self._foreign is None or self._foreign[0] is not placement:
-            own = placement.node_ids.index(self._cluster.node_id)
-            found = []
-            for partition, row in enumerate(placement.table):
-                if own not in row[: placement.replicas]:
-                    found.append(partition)
-                if partition % 1024 == 1023:
-                    await trio.lowlevel.checkpoint()
-            self._foreign = placement, found
+        """The partitions of which this node is no home, in any placement in use."""
+        own = self._delivery.own_partitions()
+        if self._foreign[0] is not own:
+            await trio.lowlevel.checkpoint()
+            self._foreign = own, [partition for partition in range(placement.partitions) if partition not in own]
         return self._foreign[1]
 
-    def _hints(self, placement: Placement, partition: int) -> Iterator[Hint]:
-        """The hints of a partition, read a few at a time, each as it stands when it is drawn."""
+    async def _keeps_hints(self, placement: Placement, partition: int) -> bool:
+        """Whether there is a hint in a partition of which this node is no home. Old copies there are many, and change no more."""
+        if not self._engine.holds(partition):
+            self._without.pop(partition, None)
+            return False
+        root, kept, now_s = self._engine.forest.root(partition), self._data_plane.hints_kept, self._env.now()
+        before = self._without.get(partition)
+        if before is not None and before.root == root:
+            if before.hints_kept == kept:
+                return False
+            if now_s < before.looked_s + LOOK_AGAIN_S:
+                self._unsure = True
+                return False
+        slice_ = Slice(self._env)
+        for hint in self._hints(placement, partition):
+            if hint is not None:
+                self._without.pop(partition, None)
+                return True
+            await slice_.over()
+        self._without[partition] = Without(root, kept, now_s)
+        return False
+
+    def _hints(self, placement: Placement, partition: int) -> Iterator[Hint | None]:
+        """The hints of a partition, read a few at a time, each as it stands when it is drawn. None after every few records that were
+        looked at, so that whoever draws can let others run."""
         at, end = partition_range(partition, placement.partitions)
         everyone = (1 << placement.replicas) - 1
         while found := self._engine.scan(at, end, SCAN_RECORDS):
@@ -135,23 +172,27 @@ class Handoff:
                 owed = parts.owed if current or not parts.owed else everyone
                 if owed:
                     yield Hint(store_key, parts, owed)
+            yield None
             at = following(found[-1][0])
 
     # To the owner -----------------------------------------------------------------------------------------------------------------
 
     async def _hand_over(self, placement: Placement, owner: int, session: Session) -> None:
         """Everything that is kept for one node."""
+        unused = ALL_HOMES & ~((1 << placement.replicas) - 1)  # no home has these: where "all" are owed they must not keep a hint here
         slots = {
-            partition: 1 << placement.table[partition][: placement.replicas].index(owner)
+            partition: unused | 1 << placement.table[partition][: placement.replicas].index(owner)
             for partition in self._partitions
             if owner in placement.table[partition][: placement.replicas]
         }
-        confirmed = Confirmations(self._data_plane, self._partition_of(placement), slots)
+        confirmed = Confirmations(self._data_plane, self._partition_of(placement), slots, lambda: self._counts(placement))
 
-        def kept() -> Iterator[Entry]:
-            for partition, bit in slots.items():
+        def kept() -> Iterator[Entry | None]:
+            for partition, bits in slots.items():
                 for hint in self._hints(placement, partition):
-                    if hint.owed & bit:
+                    if hint is None:
+                        yield None
+                    elif hint.owed & bits:
                         yield hint.entry
 
         try:
@@ -164,6 +205,11 @@ class Handoff:
             self._count(confirmed)
             if confirmed.delivered:
                 log.info("hints are home", extra={"peer": str(session.connection.label), "hints": confirmed.delivered})
+
+    def _counts(self, placement: Placement) -> bool:
+        """Whether the slots of hints still count in this placement."""
+        current = self._cluster.hint_placement
+        return current is not None and current.name == placement.name
 
     @staticmethod
     def _partition_of(placement: Placement) -> Callable[[bytes], int]:
@@ -185,13 +231,13 @@ class Handoff:
         """Hints that are too old to wait go to every home that is there, and may go once W of those have them."""
         oldest_ms = self._env.wall_ms() - self._age_max_ms
         aged: list[Hint] = []
-        for number, hint in enumerate(self._hints(placement, partition)):
-            if hint.written_ms < oldest_ms:
+        for hint in self._hints(placement, partition):
+            if hint is None:
+                await trio.lowlevel.checkpoint()
+            elif hint.written_ms < oldest_ms:
                 aged.append(hint)
             if len(aged) == AGED_RECORDS_MAX:
                 break
-            if number % SCAN_RECORDS == 0:
-                await trio.lowlevel.checkpoint()
         holders = {hint.store_key: 0 for hint in aged}
 
         def settled(entry: Entry, status: int, hash: int) -> None:
@@ -205,7 +251,10 @@ class Handoff:
                 await self._delivery.push(session, placement.name, (hint.entry for hint in aged), settled)
             except CallFailed as error:
                 log.debug("old hints wait for another time", extra={"peer": session.connection.label, "reason": str(error)})
-        safe = [(hint.store_key, hint.parts.hash, ALL_HOMES) for hint in aged if holders[hint.store_key] >= self._copies]
+        if not self._counts(placement):
+            return  # they have reached homes, and may owe to others by now
+        enough = min(self._copies, placement.replicas)
+        safe = [(hint.store_key, hint.parts.hash, ALL_HOMES) for hint in aged if holders[hint.store_key] >= enough]
         try:
             self.aged += self._data_plane.settle_hints(safe)
         except StorageError as error:
@@ -215,11 +264,9 @@ class Handoff:
 
     async def answer(self, session: Session, request: HintsRequest) -> HintsReply:
         """How many hints this node keeps, for whom, and since when; counted now, from the records themselves."""
-        placement = self._cluster.placement
+        placement = self._cluster.hint_placement
         if placement is None:
             raise Refusal(Status.NOT_READY, "this node knows of no cluster yet; ask a member, or wait")
-        if self._cluster.node_id not in placement.node_ids:
-            return HintsReply(owners=[])
         if self._counting:  # one at a time: many hints take long to count, and everybody else's questions wait behind
             raise Refusal(Status.OVERLOAD, "the hints of this node are being counted for somebody else; ask again later")
         self._counting = True
@@ -232,20 +279,19 @@ class Handoff:
         counts = [0] * len(placement.node_ids)
         sizes = [0] * len(placement.node_ids)
         oldest_ms = [0] * len(placement.node_ids)
-        seen = 0
         for partition in await self._foreign_partitions(placement):
             if not self._engine.holds(partition):
                 continue
             for hint in self._hints(placement, partition):
+                if hint is None:
+                    await trio.lowlevel.checkpoint()
+                    continue
                 for slot in range(placement.replicas):
                     if hint.owed >> slot & 1:
                         index = placement.table[partition][slot]
                         counts[index] += 1
                         sizes[index] += hint.entry.size
                         oldest_ms[index] = min(oldest_ms[index] or hint.written_ms, hint.written_ms)
-                seen += 1
-                if seen % SCAN_RECORDS == 0:
-                    await trio.lowlevel.checkpoint()
         now_ms = self._env.wall_ms()
         return HintsReply(
             owners=[
@@ -268,12 +314,15 @@ class Handoff:
 
 
 class Confirmations:
-    """What one owner has confirmed, written to our log some at a time."""
+    """What one owner has confirmed, written to our log some at a time; dropped once slots count in another placement."""
 
-    def __init__(self, data_plane: DataPlane, partition_of: Callable[[bytes], int], slots: dict[int, int]) -> None:
+    def __init__(
+        self, data_plane: DataPlane, partition_of: Callable[[bytes], int], slots: dict[int, int], slots_count: Callable[[], bool]
+    ) -> None:
         self._data_plane = data_plane
         self._partition_of = partition_of
         self._slots = slots
+        self._slots_count = slots_count
         self._waiting: list[tuple[bytes, int, int]] = []
         self.delivered = self.removed = self.refused = 0
 
@@ -290,5 +339,5 @@ class Confirmations:
     def write(self) -> None:
         """StorageError when the disk refuses: the hints stay, and are delivered again."""
         waiting, self._waiting = self._waiting, []
-        if waiting:
+        if waiting and self._slots_count():
             self.removed += self._data_plane.settle_hints(waiting)

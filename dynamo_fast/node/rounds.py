@@ -5,6 +5,10 @@ after an absence: whichever of the two is due first begins. The smaller id is du
 both. Between members in step a meeting is one message each way. While a peer cannot be reached, or answers with nonsense, it is tried
 again after RETRY_S.
 
+In a change of members all this goes by the placement that reads go by, the old one and at some moment the new one. A pair that shares
+partitions only in the new one has not met yet, and is due at once. Who is about to leave takes part as long as it is read from. What a
+node gains is none of the rounds' business until then (anti_entropy.py, transfer.py).
+
 A repair is the same with every peer at once, counted by itself.
 """
 

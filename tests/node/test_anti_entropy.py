@@ -10,15 +10,17 @@ import msgspec
 import pytest
 import trio
 
+from dynamo_fast.core.change import Step
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node import meeting
 from dynamo_fast.node.exchange import pack_listing
-from dynamo_fast.node.meeting import Tally
+from dynamo_fast.node.meeting import Meeting, Tally, Terms
 from dynamo_fast.node.rounds import LOOK_S, RETRY_S
 from dynamo_fast.storage.schema import record_hash
 from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire import replica_messages as replica
 from dynamo_fast.wire.status import Status
+from tests.node.changing import begin, homes_in, partition_of, placement_over
 from tests.node.exchanging import ExchangingNode, cluster_of, same, version
 from tests.node.virtual import World, in_virtual_time
 
@@ -601,5 +603,91 @@ def test_the_hash_in_a_record_is_the_one_in_the_tree() -> None:
         forest = nodes[0].records.forest
         partition, leaf = forest.place(nodes[0].store_key(b"k")[:16])
         assert forest.nodes(partition, 8)[leaf] == record_hash(record)
+
+    in_virtual_time(scenario)
+
+
+# While members change -------------------------------------------------------------------------------------------------
+
+
+def test_both_sides_compare_by_the_placement_that_is_named() -> None:
+    """One of them reads by the new placement already, the other not yet."""
+
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 5)
+        old = nodes[0].node.cluster.placement
+        new = placement_over(nodes[:4], nodes[0].view)
+        begin(nodes, old, new, Step.SYNCED)
+        nodes[0].node.cluster.placement = new
+        ahead, behind = nodes[0].node.anti_entropy, nodes[1].node.anti_entropy
+        assert ahead.shared(nodes[1].id) != behind.shared(nodes[0].id)
+        for one, other in ((ahead, nodes[1]), (behind, nodes[0])):
+            tally = Tally()
+            peer = next(node for node in nodes if node.node.anti_entropy is one)
+            await world.until(lambda one=one, other=other: one.free(other.id))  # type: ignore[misc]
+            await one.exchange(peer.session_to(other), tally)
+            assert tally.compared == len(one.shared(other.id)) > 0
+
+    in_virtual_time(scenario)
+
+
+def test_rounds_bring_nothing_to_who_is_about_to_become_a_home() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 4)
+        old, new = placement_over(nodes[:3], nodes[0].view), nodes[0].node.cluster.placement
+        begin(nodes, old, new)
+        everywhere(nodes[:3], 300)
+        await trio.sleep(3 * ROUND_S)
+        assert nodes[3].records.statistics()["puts"] == 0
+        begin(nodes, old, new, Step.SWITCHED)
+        await world.until(lambda: nodes[3].records.statistics()["puts"] != 0, within_s=3 * ROUND_S)
+
+    in_virtual_time(scenario)
+
+
+def test_trust_of_one_placement_is_none_in_another() -> None:
+    """N=3, W=2: two others are needed, and one that was met as a home before does not count among those that are homes now."""
+
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 4)
+        old, new = placement_over(nodes[:3], nodes[0].view), nodes[0].node.cluster.placement
+        begin(nodes, old, new)
+        partition = next(one for one in range(64) if [home in nodes[:2] for home in homes_in(new, nodes, one)].count(True) == 2)
+        nodes[0].records.suspect(partition)
+        third = next(home for home in homes_in(new, nodes, partition) if home not in nodes[:2])
+        nodes[2].crash()
+        if third is nodes[3]:
+            nodes[3].crash()
+        await trio.sleep(3 * ROUND_S)
+        assert nodes[0].records.suspects == {partition}, "one of two has been met"
+        trust = nodes[0].node.anti_entropy._trust
+        for node in nodes[:2]:
+            node.node.cluster.placement = new
+        assert nodes[0].node.anti_entropy.suspects_with(nodes[1].id) == [partition]
+        assert nodes[0].node.anti_entropy._trust is not trust
+
+    in_virtual_time(scenario)
+
+
+def test_a_limited_exchange_tells_what_is_in_line_and_moves_nothing_else() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await at_rest(world, 2, anti_entropy__round_s=1000)
+        one, other = nodes
+        keys = [b"key%d" % number for number in range(300)]
+        for number, key in enumerate(keys):
+            nodes[number % 2].write(key, version(b"v"))
+        asked = [3, 4, 9]
+        inside = [key for key in keys if partition_of(one, key) in asked]
+        placement = one.node.cluster.placement
+        held = Meeting(one.node.anti_entropy, one.session_to(other), Tally(), Terms(placement, asked))
+        await one.node.anti_entropy.hold(held)
+        assert held.in_line == set(asked)
+        for key in keys:
+            assert (one.packed(key) is not None and other.packed(key) is not None) == (key in inside)
+        assert len(one.node.anti_entropy.met_s) == 1
+        met_s = one.node.anti_entropy.met_s[other.id], other.node.anti_entropy.met_s[one.id]
+        assert max(met_s) < one.node.env.now() - 4, "it was no round"
+        assert one.node.anti_entropy.free(other.id)
+        assert other.node.anti_entropy.free(one.id)
 
     in_virtual_time(scenario)

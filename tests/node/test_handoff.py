@@ -11,7 +11,8 @@ from dynamo_fast.wire.control_messages import HintsReply, HintsRequest
 from dynamo_fast.wire.data_messages import encode_put
 from dynamo_fast.wire.frame import FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
-from tests.node.exchanging import ExchangingNode
+from tests.node.changing import placement_over, settle
+from tests.node.exchanging import ExchangingNode, version
 from tests.node.virtual import World, in_virtual_time
 
 ADDRESSES = [f"10.0.0.{number}:7400" for number in range(1, 6)]
@@ -205,5 +206,84 @@ def test_no_partition_stays_suspect_for_ever() -> None:
             for partition in range(64):
                 node.records.suspect(partition)
         await world.until(lambda: not any(node.records.suspects for node in nodes), within_s=120)
+
+    in_virtual_time(scenario)
+
+
+# While members change -------------------------------------------------------------------------------------------------
+
+
+def test_a_keeper_that_has_left_delivers_all_the_same() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner = nodes[0]
+        key = next(key for key in KEYS if owner in homes(nodes, key))
+        there = homes(nodes, key)
+        await down(world, nodes, owner)
+        assert await put(world, there[-1] if there[-1] is not owner else there[0], key, b"v", w=3) == Status.OK
+        (keeper,) = [node for node in nodes if node is not owner and node not in there and node.packed(key) is not None]
+        stay = [node for node in nodes if node is not keeper]
+        new = placement_over(stay, keeper.view)
+        settle([node for node in nodes if node is not owner], new)
+        await world.start(owner)
+        await world.until(lambda: len(owner.peers) == 4)
+        settle([owner], new)
+        reply = await keeper.node.handoff.answer(None, HintsRequest())
+        assert sum(one.hints for one in reply.owners) >= 1
+        await world.until(lambda: keeper.packed(key) is None, within_s=10)
+        holders = [node for node in stay if node.packed(key) is not None]
+        assert {node.id for node in holders} >= {new.node_ids[index] for index in new.ring().preference_list(key)}
+
+    in_virtual_time(scenario)
+
+
+def test_what_was_confirmed_in_slots_that_count_no_more_is_delivered_again() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner = nodes[0]
+        key = next(key for key in KEYS if owner in homes(nodes, key))
+        there = homes(nodes, key)
+        await down(world, nodes, owner)
+        assert await put(world, there[-1] if there[-1] is not owner else there[0], key, b"v", w=3) == Status.OK
+        (keeper,) = [node for node in nodes if node is not owner and node not in there and node.packed(key) is not None]
+        await back_silently(world, owner)
+        placement = keeper.node.cluster.placement
+        other = placement_over([node for node in nodes if node is not keeper], keeper.view)
+        push = keeper.node.delivery.push
+
+        async def and_then(session, name, entries, settled):
+            await push(session, name, entries, settled)
+            keeper.node.cluster.placement = other
+
+        keeper.node.delivery.push = and_then
+        await keeper.node.handoff.round()
+        keeper.node.delivery.push = push
+        assert owner.packed(key) is not None
+        assert keeper.packed(key) is not None, "it may be owed to others by now"
+        keeper.node.cluster.placement = placement
+        await world.until(lambda: keeper.packed(key) is None, within_s=10)
+
+    in_virtual_time(scenario)
+
+
+async def back_silently(world: World, owner: ExchangingNode) -> None:
+    await world.start(owner)
+    await world.until(lambda: len(owner.peers) == 4)
+
+
+def test_old_copies_are_passed_by_and_looked_through_once() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        holder = nodes[0]
+        mine = [key for key in KEYS if holder in homes(nodes, key)]
+        for key in mine:
+            holder.write(key, version(b"old"))
+        settle(nodes, placement_over(nodes[1:], holder.view))
+        await trio.sleep(5)
+        assert all(holder.packed(key) is not None for key in mine)
+        assert holder.node.handoff._partitions == []
+        rounds = holder.node.handoff.rounds
+        await trio.sleep(30)
+        assert holder.node.handoff.rounds == rounds, "there is nothing to look at"
 
     in_virtual_time(scenario)
