@@ -20,6 +20,8 @@ between two nodes. Merges that were only queued when they were read stand in the
 new ones are copies of hints or of what homes hold, and 3 finds that there are none. A member that is away blocks all of it; one that
 restarts in between lost its connections, and 2 fails. What homes have written anew since 1 has another hash, and stays.
 4 may reach some homes only: the others still hold the version and an exchange brings it back, whole; it is forgotten another time.
+
+unrest.py says why that stays true when members change: while they do, every node refuses every step.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from dynamo_fast.node.keys import following, partition_range
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
+from dynamo_fast.node.unrest import unrest
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire import replica_messages as messages
 from dynamo_fast.wire.status import Status
@@ -109,6 +112,9 @@ class Forgetting:
         placement = self._cluster.placement
         if placement is None or self._cluster.node_id not in placement.node_ids:
             return 0
+        if unrest(self._cluster) is not None:
+            self.last_reason = unrest(self._cluster) or ""
+            return 0
         forgotten = 0
         while versions := await self._candidates(placement):
             self.rounds += 1
@@ -151,6 +157,7 @@ class Forgetting:
 
     async def _forget(self, placement: Placement, versions: list[Version]) -> int:
         """NotNow, CallFailed or StorageError when it has to wait."""
+        self._check_rest(placement)
         sessions = self._everyone(placement)
         versions = await self._check(placement, sessions, versions)
         if not versions:
@@ -160,8 +167,15 @@ class Forgetting:
         versions = [version for version in versions if self._partition(placement, version) not in strays]
         if not versions:
             raise NotNow("hints are kept in these partitions")
+        self._check_rest(placement)
         await self._drop(placement, sessions, versions)
         return len(versions)
+
+    def _check_rest(self, placement: Placement) -> None:
+        """NotNow unless all is as it was when the round began."""
+        reason = unrest(self._cluster)
+        if reason is not None or placement is not self._cluster.placement:
+            raise NotNow(reason or "the members have changed")
 
     def _everyone(self, placement: Placement) -> dict[int, Session]:
         """A session with every other member, by node index; NotNow when one is away."""
@@ -250,6 +264,7 @@ class Forgetting:
             await self._call(sessions[index], request, messages.ForgetReply, CHECK_S)
 
         await self._side_by_side(ask, self._by_home(placement, versions).items())
+        self._check_rest(placement)
         self._count(self._data_plane.forget(packed(versions), before_ms, CLOCK_ENTRIES_KEPT))
 
     @staticmethod
@@ -288,6 +303,7 @@ class Forgetting:
         """Begins a wait, or tells of one that was begun; never waits itself, so that others are answered meanwhile."""
         if not session.trusted:
             raise Refusal(Status.BAD_REQUEST, "only members of the cluster may ask this")
+        self._refuse_in_unrest()
         if request.token == 0:
             if len(self._quiesces) >= QUIESCES_MAX:  # those that are over were asked for by somebody who has gone
                 self._quiesces = {token: one for token, one in self._quiesces.items() if not one.done and not one.failure}
@@ -347,7 +363,13 @@ class Forgetting:
         known = self._cluster.placement
         if known is None or known.name != placement or self._cluster.node_id not in known.node_ids:
             raise Refusal(Status.STALE_PLACEMENT, "this node works by another placement")
+        self._refuse_in_unrest()
         return known
+
+    def _refuse_in_unrest(self) -> None:
+        reason = unrest(self._cluster)
+        if reason is not None:
+            raise Refusal(Status.NOT_READY, reason)
 
     def _count(self, forgotten: tuple[int, int]) -> None:
         self.reaped += forgotten[0]

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
+import pytest
 import trio
 
+from dynamo_fast.core.change import Step
+from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.node.cluster import UnderWay
 from dynamo_fast.node.forgetting import CLOCK_ENTRIES_KEPT, packed
+from dynamo_fast.node.unrest import unrest
 from dynamo_fast.storage.schema import encode_store_key, record_hash
 from dynamo_fast.wire.connection import Connection
 from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
@@ -280,3 +286,56 @@ def test_clients_may_ask_for_none_of_this() -> None:
     in_virtual_time(scenario)
 
 
+
+
+# While members change -------------------------------------------------------------------------------------------------
+
+
+def unsettled(node: ExchangingNode, how: str) -> None:
+    """The node comes to know of something that is not settled."""
+    cluster = node.node.cluster
+    if how == "changing":
+        cluster.change = UnderWay(cluster.placement, cluster.placement, Step.KNOWN)
+    else:
+        of_view = {"leaving": {"departed": frozenset([b"x" * 16])}, "to come": {"member_changes": (b"y" * 16,)}}[how]
+        cluster.history._view = msgspec.structs.replace(cluster.history.view, **of_view)
+
+
+@pytest.mark.parametrize("how", ["changing", "leaving", "to come"])
+@pytest.mark.parametrize("who", [0, 1, 4])
+def test_nothing_is_forgotten_while_anybody_knows_that_members_change(how: str, who: int) -> None:
+    """The one that would begin, another home, and one that is no home."""
+
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__grace_s=GRACE_S)
+        key = KEYS[0]
+        there = homes(nodes, key)
+        order = there + [node for node in nodes if node not in there]
+        await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        history = order[who].node.cluster.history._view
+        unsettled(order[who], how)
+        await trio.sleep(5 * GRACE_S)
+        assert copies(nodes, key) == 3
+        order[who].node.cluster.history._view, order[who].node.cluster.change = history, None
+        await world.until(lambda: copies(nodes, key) == 0, within_s=3 * GRACE_S)
+
+    in_virtual_time(scenario)
+
+
+def test_changes_that_the_placements_have_taken_in_are_no_unrest() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        cluster = nodes[0].node.cluster
+        first = cluster.placement
+        ids = [bytes([number]) * 16 for number in range(3)]
+        second = Placement.made(2, first.digest, ids[:2], 3, first.node_ids, first.table)
+        third = Placement.made(3, second.digest, ids[2:], 3, first.node_ids, first.table)
+        view = msgspec.structs.replace(cluster.history.view, member_changes=tuple(ids), announced=(second.record, third.record))
+        cluster.history._view = view
+        assert unrest(cluster) is not None
+        cluster.placement = second
+        assert unrest(cluster) is not None
+        cluster.placement = third
+        assert unrest(cluster) is None
+
+    in_virtual_time(scenario)
