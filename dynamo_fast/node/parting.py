@@ -1,0 +1,202 @@
+"""After a change of members: a node parts with what it holds where it is no home any more, and says that it is gone when it has left.
+
+A record that is kept for nobody (`owed` is 0) in a partition of which this node is no home is an old copy. All that was acknowledged is
+with the homes already (core/change.py), so it could go as it is; but it costs little to make sure. The homes are met, one-sidedly: they
+get what they lack, and answer when all they have is on their disks. INVARIANT: an old copy goes only when at least W homes of its
+partition, and every one that can be reached, hold its version or a later one on disk; a home that takes less of a partition than all keeps
+the whole partition here. What goes is named by its hash as it was listed before the homes were met, so nothing goes that has changed since.
+
+Nothing can become an old copy while members stay as they are: what a node takes in where it is no home it keeps for somebody. So a
+partition in which none was found is not looked through again.
+
+Nothing is parted with in the middle of a change, when it may be wanted again. Hints are not this file's business (handoff.py). A node that
+has left and holds neither adds a record of it, and from then on nobody listens to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from dynamo_fast.core.membership import Gone
+from dynamo_fast.core.placement import Placement
+from dynamo_fast.env import Env
+from dynamo_fast.node.anti_entropy import AntiEntropy
+from dynamo_fast.node.cluster import Cluster
+from dynamo_fast.node.delivery import Delivery
+from dynamo_fast.node.exchange import BadAnswer
+from dynamo_fast.node.interfaces import DataPlane, Engine, Holdings
+from dynamo_fast.node.keys import following, partition_range
+from dynamo_fast.node.meeting import Meeting, Tally, Terms
+from dynamo_fast.node.peers import Peers
+from dynamo_fast.node.sessions import CallFailed, Session
+from dynamo_fast.node.slices import Slice
+from dynamo_fast.storage.engine import StorageError
+from dynamo_fast.storage.schema import decode_record
+
+log = logging.getLogger("dynamo_fast.node")
+
+LOOK_S, LOOK_S_MAX = 3.0, 60.0  # between two looks for old copies; longer and longer while the homes that are needed are away
+LISTED_MAX = 1 << 17  # old copies whose names are held at a time: about 20 MiB
+SCAN_RECORDS = 64  # read at once
+REMOVED_AT_ONCE = 256  # in one write of the log
+TROUBLE = (CallFailed, BadAnswer, StorageError)
+
+Version = tuple[bytes, int]  # store key and hash
+
+
+class Parting:
+    """The task that parts with old copies. `copies` is the W of the cluster's defaults."""
+
+    def __init__(
+        self, *, env: Env, cluster: Cluster, engine: Engine, data_plane: DataPlane, holdings: Holdings, peers: Peers,
+        delivery: Delivery, anti_entropy: AntiEntropy, copies: int,
+    ) -> None:  # fmt: skip
+        self._env = env
+        self._cluster = cluster
+        self._engine = engine
+        self._data_plane = data_plane
+        self._holdings = holdings
+        self._peers = peers
+        self._delivery = delivery
+        self._anti_entropy = anti_entropy
+        self._copies = copies
+        self._clean: tuple[frozenset[int] | None, set[int]] = (None, set())  # our own partitions, and those without old copies then
+        self._tally = Tally()
+        self._left: dict[int, int] = {}  # by partition, old copies as of the last look
+        self._gone = False
+        self.removed = self.postponed = 0
+        self.last_reason = ""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        pause_s = LOOK_S
+        while True:
+            await self._env.sleep(pause_s * (0.75 + 0.5 * self._env.random()))
+            removed = self.removed
+            await self.round()
+            pause_s = LOOK_S if self.removed > removed or not self._left else min(2 * pause_s, LOOK_S_MAX)
+
+    async def round(self) -> None:
+        """Parts with what may go now; as many partitions together as can be named."""
+        placement = self._cluster.placement
+        if placement is None or self._cluster.change is not None:
+            return
+        own = self._delivery.own_partitions()
+        if self._clean[0] is not own:
+            self._clean = own, set()
+            self._left = {}
+        listed: dict[int, list[Version]] = {}
+        count = 0
+        for partition in range(placement.partitions):
+            if partition in own or partition in self._clean[1]:
+                continue
+            versions, whole = await self._old_copies(placement, partition, LISTED_MAX - count)
+            if not versions:
+                if whole:
+                    self._clean[1].add(partition)
+                    self._left.pop(partition, None)
+                continue
+            listed[partition] = versions
+            self._left[partition] = len(versions)
+            count += len(versions)
+            if count >= LISTED_MAX:
+                await self._part(placement, listed)
+                listed, count = {}, 0
+        if listed:
+            await self._part(placement, listed)
+        await self._say_goodbye(placement)
+
+    async def _old_copies(self, placement: Placement, partition: int, count_max: int) -> tuple[list[Version], bool]:
+        """The first old copies of a partition, as they stand now; and whether that is all."""
+        found: list[Version] = []
+        if not self._engine.holds(partition):
+            return found, True
+        slice_ = Slice(self._env)
+        at, end = partition_range(partition, placement.partitions)
+        while records := self._engine.scan(at, end, SCAN_RECORDS):
+            for store_key, record in records:
+                parts = decode_record(record)
+                if not parts.owed:
+                    found.append((store_key, parts.hash))
+            if len(found) >= count_max:
+                return found, False
+            at = following(records[-1][0])
+            await slice_.over()
+        return found, True
+
+    async def _part(self, placement: Placement, listed: dict[int, list[Version]]) -> None:
+        """Makes sure of these, and removes them where enough homes have them."""
+        homes = {
+            partition: {placement.node_ids[node] for node in placement.table[partition][: placement.replicas]} for partition in listed
+        }
+        safe: dict[int, set[bytes]] = {partition: set() for partition in listed}  # the homes that have all of it on disk
+        for home in sorted(set().union(*homes.values())):
+            for partition in await self._met(placement, home, sorted(one for one in listed if home in homes[one])):
+                safe[partition].add(home)
+        for partition, versions in listed.items():
+            reachable = {home for home in homes[partition] if self._session(home) is not None}
+            if len(safe[partition]) < min(self._copies, len(homes[partition])) or not reachable <= safe[partition]:
+                self.postponed += 1
+                continue
+            if not await self._remove(placement, partition, versions):
+                return
+
+    def _session(self, home: bytes) -> Session | None:
+        """A session with the home, if it can be asked now."""
+        return None if self._data_plane.suspects(home) else self._peers.up.get(home)
+
+    async def _met(self, placement: Placement, home: bytes, partitions: list[int]) -> Iterable[int]:
+        """Of which of the partitions that home has, on disk, all that this node holds."""
+        session = self._session(home)
+        if session is None or not self._anti_entropy.free(home):
+            return ()
+        meeting = Meeting(self._anti_entropy, session, self._tally, Terms(placement, partitions, push_only=True, durable=True))
+        try:
+            await self._anti_entropy.hold(meeting)
+        except TROUBLE as error:
+            self.last_reason = str(error)
+            log.debug("old copies wait for another time", extra={"peer": home.hex(), "reason": str(error)})
+        return meeting.in_line
+
+    async def _remove(self, placement: Placement, partition: int, versions: list[Version]) -> bool:
+        """Whether it could go on: no change has begun, and the disk takes it."""
+        slice_ = Slice(self._env)
+        for at in range(0, len(versions), REMOVED_AT_ONCE):
+            if self._cluster.change is not None or self._cluster.placement is not placement:
+                return False
+            try:
+                self.removed += self._holdings.remove_old_copies(versions[at : at + REMOVED_AT_ONCE])
+            except StorageError as error:
+                self.last_reason = str(error)
+                log.warning("old copies cannot be removed", extra={"reason": str(error)})
+                return False
+            self._left[partition] = max(0, len(versions) - at - REMOVED_AT_ONCE)
+            await slice_.over()
+        return True
+
+    async def _say_goodbye(self, placement: Placement) -> None:
+        """A node that has left, is no home of anything in any placement in use, and holds nothing for anybody is gone."""
+        view, own = self._cluster.view, self._cluster.node_id
+        if view is None or own not in view.departed or own in view.dead or own in placement.node_ids or self._cluster.change is not None:
+            return
+        if self._gone or any(self._engine.holds(partition) for partition in range(placement.partitions)):
+            return
+        try:
+            await self._cluster.add(Gone(node_id=own))
+        except OSError as error:
+            log.warning("that this node is gone cannot be written down", extra={"reason": str(error)})
+            return
+        self._gone = True
+        log.info("this node has left, and holds nothing any more: it can be stopped", extra={"removed": self.removed})
+
+    def statistics(self) -> dict[str, object]:
+        """`old_copies` that are left, as far as they have been looked for, in so many partitions; counts since the start."""
+        return {
+            "old_copies": sum(self._left.values()),
+            "partitions": sum(count > 0 for count in self._left.values()),
+            "removed": self.removed,
+            "postponed": self.postponed,
+            "postponed_because": self.last_reason,
+            "keys_pushed": self._tally.keys_pushed,
+        }
