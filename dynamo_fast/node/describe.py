@@ -26,7 +26,7 @@ from dynamo_fast.wire.control_messages import (
 )
 from dynamo_fast.wire.status import Status
 
-State = Literal["waiting", "starting", "ready", "read-only", "draining"]
+State = Literal["waiting", "starting", "ready", "read-only", "draining", "leaving", "left"]
 
 
 class Describe:
@@ -98,6 +98,7 @@ class Describe:
             address=own.address,
             host=own.host,
             zone=own.zone,
+            weight=own.weight,
             state=self._state(),
             member=cluster.is_member,
             software=SOFTWARE,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from dynamo_fast.core.membership import Id16, Name, NodeEntry
+from dynamo_fast.core.membership import Id16, Name, NodeEntry, Weight
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 from dynamo_fast.wire.fields import BucketName, Partition, StoreKey
 from dynamo_fast.wire.membership_messages import MembershipReply, MembershipRequest
@@ -137,15 +137,29 @@ class PlacementReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", 
         return [table[start : start + count] for start in range(0, len(table), count)]
 
 
+class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a change of members is, as one node knows it. While changes only wait to be taken in, `step` is "none" and both numbers are
+    that of the placement in force. The steps are those of core/change.py, in small letters."""
+
+    from_number: int
+    to_number: int
+    step: str  # what this node does now
+    waiting_for: list[Id16] = []  # who has not told yet of having done it
+    waiting_changes: int = 0  # changes that the one under way does not take in: one of their own takes them in afterwards
+
+
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):
-    """`state`: waiting (knows of no cluster), starting (still dialling, or fewer members are up than the defaults for R and W need),
-    ready, read-only (its disk failed), draining. `statistics` holds groups by name, each a map of figures whose names end in their unit."""
+    """`state`: waiting (knows of no cluster, or is no member of it yet), starting (still dialling, or fewer members are up than the
+    defaults for R and W need), ready, read-only (its disk failed), draining, leaving (has departed and still hands over what it holds),
+    left (has departed and holds nothing). `statistics` holds groups by name, each a map of figures whose names end in their unit. `change`
+    is None when none is under way and none waits."""
 
     node_id: Id16
     address: str
     host: str
     zone: str
-    state: Literal["waiting", "starting", "ready", "read-only", "draining"]
+    weight: Weight = 100
+    state: Literal["waiting", "starting", "ready", "read-only", "draining", "leaving", "left"]
     member: bool
     software: str
     uptime_s: float
@@ -156,6 +170,7 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
     peers_up: list[Id16]
     history_digest: Id16
     statistics: dict[str, Any]
+    change: ChangeStatus | None = None
 
 
 class MemberShare(msgspec.Struct, frozen=True, kw_only=True):
