@@ -43,7 +43,7 @@ MISSED_TURN = "the client has as many requests in flight as it may, and none end
 class Call:
     """One request and what became of it. `result` or `error` is set when it is over."""
 
-    __slots__ = ("attempts", "bucket", "doubt", "error", "homes", "key", "node", "session", "tried")
+    __slots__ = ("attempts", "bucket", "doubt", "error", "homes", "key", "node", "session", "stale_by", "tried")
     kind: ClassVar[int]  # message type
     sticky: ClassVar[bool] = False  # whether a retry goes back to the node that may have applied it
 
@@ -54,6 +54,7 @@ class Call:
         self.homes: Sequence[Node] = ()
         self.node: Node | None = None  # where the next attempt has to go, or the last one went
         self.tried: set[Node] | tuple[()] = ()  # nodes that an attempt should avoid
+        self.stale_by: Node | None = None  # who answered that it was sent by a placement that is not in force
         self.attempts = 0
         self.doubt: Unknown | None = None  # the first attempt whose fate is unknown
         self.error: DynamoError | None = None
@@ -140,6 +141,7 @@ class Caller:
         router = self._router
         now_s = trio.current_time()
         end_s = now_s + deadline_s
+        number = router.number
         for call in calls:
             call.homes = router.homes(call.bucket, call.key)
         while True:
@@ -153,9 +155,21 @@ class Caller:
             if not calls:
                 return
             self.retries += len(calls)
+            if stale_by := next((call.stale_by for call in calls if call.stale_by is not None), None):
+                await router.renewed(number, stale_by, now_s + (end_s - now_s) / 3)
             pause_s = self._settings.retry_pause_s_min * 2 ** (calls[0].attempts - 1) * (0.5 + self._settings.random_bytes(1)[0] / 256)
             await trio.sleep(min(pause_s, max(0.0, end_s - now_s) / 3))
             now_s = trio.current_time()
+            if router.number != number:
+                number = router.number
+                self._place_again(calls)
+
+    def _place_again(self, calls: Sequence[Call]) -> None:
+        """There is another placement: what was tried by the old one says little about the homes in the new. A put whose fate is unknown
+        still goes back to where it was."""
+        for call in calls:
+            call.homes = self._router.homes(call.bucket, call.key)
+            call.tried = ()
 
     def _send_nowait(self, call: Call, answers: Answers, now_s: float, end_s: float) -> bool:
         """Sends the call if its node is connected and has room."""
@@ -194,12 +208,13 @@ class Caller:
         """Judges one answer. True when the call is over; else `node` and `tried` say where the next attempt goes."""
         assert reply is not None
         if isinstance(reply, DynamoError):
-            error, by_node = reply, False
+            error, by_node, call.stale_by = reply, False, None
         else:
             if reply.status in (Status.STALE_PLACEMENT, Status.NOT_READY) or (
                 reply.flags & STALE_PLACEMENT and call.node in call.homes  # a fallback says so of every key that it is asked for
             ):
-                self._router.refresh_soon()
+                self._router.refresh_soon(call.node)
+            call.stale_by = call.node if reply.status == Status.STALE_PLACEMENT else None
             if outcome_of(reply.status) is Outcome.OK:
                 if self._accepted(call, reply):
                     return True

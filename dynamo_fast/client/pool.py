@@ -20,7 +20,9 @@ from dynamo_fast.wire.status import MessageType, Status
 EWMA_SHARE = 0.1  # weight of the newest answer in a node's latency
 LATENCY_FIRST_S = 0.001  # believed of a node that has not answered yet
 LATENCY_FLOOR_S = 0.00005  # added to every latency, so that queues count even when answers take no time
+NOT_CONNECTED = 10.0  # cost of a node that would have to be dialled first
 UNLIKELY = 1000.0  # cost of a node that could lately not be dialled
+DEPARTED = "the node has left the placement"
 LATENCY_FADE = 0.97  # applied each sweep in which a node answered nothing, so that one once slow is tried again
 
 
@@ -57,7 +59,7 @@ class Node:
         connection = self.connection
         if connection is not None:
             return (self.latency_s + LATENCY_FLOOR_S) * (1 + len(connection.in_flight))
-        return UNLIKELY if now_s < self.rest_until_s or (self.dialling and self.failure is not None) else 10.0
+        return UNLIKELY if now_s < self.rest_until_s or (self.dialling and self.failure is not None) else NOT_CONNECTED
 
     def dial_soon(self) -> None:
         """Starts to dial unless connected, dialling, or resting."""
@@ -103,7 +105,7 @@ class Node:
                     self.connection = connection
                     self.latency_s = min(self.latency_s, LATENCY_FIRST_S)  # what it was before says little now
                     if pool.nodes.get(self.address) is not self:
-                        connection.close("the node has left the placement")
+                        connection.close(DEPARTED)
                     self._pool.changed.unpark_all()
             if self.connection is connection:
                 self.connection = None
@@ -128,6 +130,7 @@ class Pool:
         self.cluster_id: bytes | None = None  # learnt from the first node that names one; others must name the same
         self.nodes: dict[str, Node] = {}
         self.changed = trio.lowlevel.ParkingLot()  # woken whenever a dialling ended, well or not
+        self._parting: list[Node] = []  # not wanted any more, connected until what was asked of them is answered
         self._software = software
         self._wanted: Sequence[Node] = ()
 
@@ -139,19 +142,28 @@ class Pool:
         return node
 
     def keep(self, wanted: Callable[[str], bool]) -> None:
-        """Forgets the nodes that are not wanted any more, and closes their connections."""
+        """Forgets the nodes that are not wanted any more, and closes their connections once nothing is asked of them: an answer that is
+        under way would otherwise be lost, and with it whether a put was applied."""
         for address in [address for address in self.nodes if not wanted(address)]:
-            node = self.nodes.pop(address)
-            if node.connection is not None:
-                node.connection.close("the node has left the placement")
+            self._parting.append(self.nodes.pop(address))
+        self._part()
+
+    def _part(self) -> None:
+        """Closes the idle connections of nodes that are not wanted any more."""
+        for node in list(self._parting):
+            if node.connection is not None and not node.connection.in_flight:
+                node.connection.close(DEPARTED)
+            if node.connection is None or node.connection.closed is not None:
+                self._parting.remove(node)
 
     def sweep(self) -> None:
         """Answers every request whose deadline has passed, and dials again, when it has rested, whoever should be connected."""
         now_s = trio.current_time()
-        for node in list(self.nodes.values()):
+        for node in [*self.nodes.values(), *self._parting]:
             node.fade()
             if node.connection is not None:
                 node.connection.expire(now_s)
+        self._part()
         self._dial_wanted()
 
     def keep_connected(self, nodes: Sequence[Node]) -> None:

@@ -1,9 +1,11 @@
 """Which node a request goes to: straight to a home of its key, the one expected to answer first (paper 6.1 and 6.4).
 
-The placement is learnt from any node that answers, asked for again every `refresh_s` seconds, and at once when a reply says that it is
-stale. Among the homes of a key the cheapest by latency times requests in flight is taken, so a slow home is avoided and equal ones
-share the load. When no home is left to try, the fallbacks are asked in the partition's order: a node that is no home forwards, or
-coordinates itself when it reaches none either. Without a placement (behind a load balancer) the seeds are all there is.
+The placement is learnt from any node that answers, asked for again every `refresh_s` seconds, of another member each time, and at once
+when a reply says that it is stale, of whoever said so. So a client follows its cluster wherever that goes, also when none of the seeds is
+a member any more, and a node that lags behind or was left behind does not keep it there. Among the homes of a key the cheapest by latency
+times requests in flight is taken, so a slow home is avoided and equal ones share the load. When no home is left to try, the fallbacks are
+asked in the partition's order: a node that is no home forwards, or coordinates itself when it reaches none either. Without a placement
+(behind a load balancer) the seeds are all there is.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import trio
 
 from dynamo_fast.client.connection import Answers
 from dynamo_fast.client.errors import DynamoError, NotApplied, Unknown, Unreachable, error_of
-from dynamo_fast.client.pool import UNLIKELY, Node, Pool
+from dynamo_fast.client.pool import NOT_CONNECTED, UNLIKELY, Node, Pool
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.wire.control_messages import ControlMessageError, PlacementReply, PlacementRequest, Reply, Request, decode_reply, encode
 from dynamo_fast.wire.status import MessageType, Status
@@ -37,6 +39,10 @@ class Router:
         self._members: tuple[Node, ...] = ()
         self._stale = trio.Event()
         self._failure: DynamoError | None = None  # why a connected seed was of no use at the start
+        self._stale_by: Node | None = None  # who said last that the placement is stale
+        self._asked = trio.lowlevel.ParkingLot()  # woken when the nodes have been asked for the placement, well or not
+        self._turn = 0  # whose turn it is to be asked for the placement
+        self._guests: list[Node] = []  # of no placement and no seeds, and being asked something
 
     def homes(self, bucket: bytes, key: bytes) -> tuple[Node, ...]:
         """The nodes that may coordinate a request for the key, in preference order."""
@@ -91,9 +97,23 @@ class Router:
         """Every node of the placement, or the seeds without one."""
         return self._members or self._seeds
 
-    def refresh_soon(self) -> None:
-        """A reply said that the placement is stale."""
+    @property
+    def number(self) -> int:
+        """Of the placement that is known; 0 when none is."""
+        return self.placement.number if self.placement is not None else 0
+
+    def refresh_soon(self, told_by: Node | None = None) -> None:
+        """A reply said that the placement is stale; the node that said so may know the next one."""
+        self._stale_by = told_by or self._stale_by
         self._stale.set()
+
+    async def renewed(self, number: int, told_by: Node | None, until_s: float) -> None:
+        """Returns when a later placement than that of this number is known, or the nodes have been asked for one, or at until_s (loop
+        clock)."""
+        if self._aware and self.number <= number:
+            self.refresh_soon(told_by)
+            with trio.move_on_at(until_s):
+                await self._asked.park()
 
     async def start(self) -> None:
         """Returns when one seed is connected and, if wanted, the placement is known; Unreachable or NotReady when none is in time."""
@@ -134,18 +154,23 @@ class Router:
                 await self._stale.wait()
             self._stale = trio.Event()
             if self._aware:
+                told_by, self._stale_by = self._stale_by, None
                 try:
-                    await self.refresh()
+                    await self.refresh(told_by)
                 except DynamoError:
                     self.failed_refreshes += 1
+            self._asked.unpark_all()
             await trio.sleep(REFRESH_SPACING_S)
 
-    async def refresh(self) -> None:
-        """Asks the nodes, cheapest first, until one tells the placement; DynamoError of the last when none does."""
+    async def refresh(self, first: Node | None = None) -> None:
+        """Asks nodes until one tells the placement; DynamoError of the last when none does. When `first` has nothing new, or fails, others
+        are asked."""
         tried: set[Node] = set()
+        number, told = self.number, False
         failure: DynamoError = Unreachable("no node to ask for the placement")
-        while node := self._cheapest((*self._members, *self._seeds), tried, trio.current_time()):
+        while node := first or self._next_to_ask(tried):
             tried.add(node)
+            last, first = first is None, None
             try:
                 reply = await self.control(node, PlacementRequest())
             except DynamoError as error:
@@ -154,12 +179,27 @@ class Router:
             if isinstance(reply, PlacementReply):
                 try:
                     self._take(reply)
-                    return
+                    if last or self.number > number:
+                        return
+                    told = True
+                    continue
                 except (ValueError, OverflowError) as error:
                     failure = NotApplied(f"{node.address} told a placement that makes no sense: {error}")
                     continue
             failure = NotApplied(f"{node.address} answered our question for the placement with {type(reply).__name__}")
-        raise failure
+        if not told:
+            raise failure
+
+    def _next_to_ask(self, tried: Container[Node]) -> Node | None:
+        """A member that is connected, another one each time; when that one fails, the cheapest there is. Seeds only where members fail: one
+        that is a member no more may tell an old placement for ever, and be the cheapest, since nobody else asks it anything."""
+        now_s = trio.current_time()
+        if not tried and self._members:
+            self._turn += 1
+            node = self._members[self._turn % len(self._members)]
+            if node.connection is not None:
+                return node
+        return self._cheapest(self._members, tried, now_s, NOT_CONNECTED) or self._cheapest((*self._members, *self._seeds), tried, now_s)
 
     def _take(self, placement: PlacementReply) -> None:
         """Puts a placement in force, unless we have it or a later one. A member that has moved is news under the same name."""
@@ -171,9 +211,21 @@ class Router:
         self._homes = [tuple(nodes[index] for index in self._ring.homes_of(partition)) for partition in range(placement.partitions)]
         self._members = tuple(nodes)
         self.placement = placement
-        known = {node.address for node in (*nodes, *self._seeds)}
-        self._pool.keep(known.__contains__)
+        self._forget_others()
         self._pool.keep_connected(self._receivers())
+
+    def _forget_others(self) -> None:
+        self._pool.keep({node.address for node in (*self._members, *self._seeds, *self._guests)}.__contains__)
+
+    async def ask(self, address: str, request: Request, deadline_s: float | None = None) -> Reply:
+        """One question of the control plane to the node at that address, which may be no member. DynamoError when it fails."""
+        guest = self._pool.node(address)
+        self._guests.append(guest)
+        try:
+            return await self.control(guest, request, deadline_s)
+        finally:
+            self._guests.remove(guest)
+            self._forget_others()
 
     async def control(self, node: Node, request: Request, deadline_s: float | None = None) -> Reply:
         """One question of the control plane to one node; deadline_s: seconds from now. DynamoError when it fails."""

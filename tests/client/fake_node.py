@@ -94,7 +94,11 @@ class FakeNode:
         self.cluster = cluster
         self.id = bytes([index + 1]) * 16
         self.address = f"10.0.0.{index + 1}:7400"
-        self.state: Literal["waiting", "starting", "ready"] = "ready"
+        self.state: Literal["waiting", "starting", "ready", "leaving", "left"] = "ready"
+        self.member = True
+        self.weight = 100
+        self.change: control.ChangeStatus | None = None
+        self.behind: control.PlacementReply | None = None  # the placement by which it still works, if it has not heard of the cluster's
         self.away = False
         self.silent = False
         self.statistics: dict[str, Any] = {}  # groups of figures that its status shows beside its own
@@ -135,9 +139,11 @@ class FakeNode:
 
     def status(self) -> control.StatusReply:
         return control.StatusReply(
-            node_id=self.id, address=self.address, host="host", zone="", state=self.state, member=True, software="fake", uptime_s=1.0,
-            cluster_id=self.cluster_id, placement_number=1, placement_name=1, members=len(self.cluster.nodes), peers_up=[],
-            history_digest=b"h" * 16, statistics={"requests": {"puts": len(self.received)}, **self.statistics},
+            node_id=self.id, address=self.address, host=self.address, zone="", weight=self.weight, state=self.state,
+            member=self.member, software="fake", uptime_s=1.0, cluster_id=self.cluster_id,
+            placement_number=self.cluster.placement(self).number, placement_name=1, change=self.change,
+            members=len(self.cluster.nodes), peers_up=[], history_digest=b"h" * 16,
+            statistics={"requests": {"puts": len(self.received)}, **self.statistics},
         )  # fmt: skip
 
     async def say(self, data: bytes) -> None:
@@ -211,10 +217,10 @@ class FakeCluster:
     def __init__(self, nursery: trio.Nursery, nodes: int = 3, replicas: int = 3) -> None:
         self.objects: dict[tuple[bytes, bytes], Object] = defaultdict(Object)
         self.forgetful: dict[str, dict[bytes, int]] = {}  # node -> the clock it answers gets with, instead of the true one
-        self.nodes = [FakeNode(self, index) for index in range(nodes)]
-        self.lists = [tuple((partition + step) % nodes for step in range(nodes)) for partition in range(PARTITIONS)]
-        self.ring = Ring(PARTITIONS, replicas, self.lists)
-        self.placement_number = 1
+        self.strangers: list[FakeNode] = []  # nodes that run and are no members: they wait to join, or have left
+        self.placement_number = 0
+        self._replicas = replicas
+        self.become([FakeNode(self, index) for index in range(nodes)])
         self.placements_told = 0
         self.ready = True
         self.buckets: dict[bytes, BucketSettings] = {}
@@ -243,11 +249,32 @@ class FakeCluster:
     def homes(self, key: bytes, bucket: bytes = b"") -> list[FakeNode]:
         return [self.nodes[index] for index in self.ring.preference_list(key, bucket)]
 
+    def become(self, nodes: list[FakeNode]) -> None:
+        """A newer placement, of these nodes."""
+        self.nodes = nodes
+        self.lists = [tuple((partition + step) % len(nodes) for step in range(len(nodes))) for partition in range(PARTITIONS)]
+        self.ring = Ring(PARTITIONS, min(self._replicas, len(nodes)), self.lists)
+        self.placement_number += 1
+
+    def stranger(self) -> FakeNode:
+        """One more node that runs and is no member."""
+        node = FakeNode(self, len(self.nodes) + len(self.strangers))
+        node.member, node.state = False, "waiting"
+        self.strangers.append(node)
+        return node
+
     def move_homes(self) -> None:
         """A newer placement, in which every partition has the nodes of the next one."""
         self.placement_number += 1
         self.lists = self.lists[1:] + self.lists[:1]
         self.ring = Ring(PARTITIONS, self.ring.replicas, self.lists)
+
+    def turn_homes(self) -> None:
+        """A newer placement, in which the homes of every partition are its last nodes of before."""
+        self.placement_number += 1
+        replicas = self.ring.replicas
+        self.lists = [(*order[-replicas:], *order[:-replicas]) for order in self.lists]
+        self.ring = Ring(PARTITIONS, replicas, self.lists)
 
     def lock_of(self, stream: object) -> trio.Lock:
         return self._locks[id(stream)]
@@ -258,7 +285,7 @@ class FakeCluster:
 
     async def dial(self, host: str, port: int) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
-        node = next((node for node in self.nodes if node.address == f"{host}:{port}"), None)
+        node = next((node for node in (*self.nodes, *self.strangers) if node.address == f"{host}:{port}"), None)
         if node is not None and node.unheard:
             await trio.sleep_forever()
         if node is None or node.away:
@@ -273,7 +300,7 @@ class FakeCluster:
             if not self.ready:
                 return Status.NOT_READY, b"no cluster yet"
             self.placements_told += 1
-            return Status.OK, control.encode(self.placement())
+            return Status.OK, control.encode(self.placement(node))
         if isinstance(request, control.KeysPageRequest):
             return self._page(node, request)
         if isinstance(request, control.BucketSetRequest):
@@ -295,11 +322,14 @@ class FakeCluster:
     def _bucket_entries(self) -> list[control.BucketEntry]:
         return [control.BucketEntry(name=name, settings=settings) for name, settings in self.buckets.items()]
 
-    def placement(self) -> control.PlacementReply:
+    def placement(self, node: FakeNode | None = None) -> control.PlacementReply:
+        """The placement in force, or the one that this node takes for that."""
+        if node is not None and node.behind is not None:
+            return node.behind
         return control.PlacementReply(
             number=self.placement_number, name=self.placement_number, digest=b"d" * 16, cluster_id=CLUSTER_ID, partitions=PARTITIONS,
             replicas=self.ring.replicas,
-            nodes=[NodeEntry(id=node.id, address=node.address, host=node.address) for node in self.nodes],
+            nodes=[NodeEntry(id=node.id, address=node.address, host=node.address, weight=node.weight) for node in self.nodes],
             table=b"".join(struct.pack(f"<{len(order)}H", *order) for order in self.lists),
             buckets=self._bucket_entries(), defaults=ClusterDefaults(),
             limits=control.ClientLimits(key_bytes_max=4096, value_bytes_max=1 << 20, frame_bytes_max=2 << 20),
@@ -310,7 +340,9 @@ class FakeCluster:
         order = node.pages.popleft() if node.pages else None
         if isinstance(order, Status):
             return order, f"told to answer {order.name}".encode()
-        strange = [partition for partition in request.partitions if self.nodes.index(node) not in self.ring.homes_of(partition)]
+        placement = self.placement(node)
+        homes = [[placement.nodes[index].id for index in order[: placement.replicas]] for order in placement.preference_lists()]
+        strange = [partition for partition in request.partitions if node.id not in homes[partition]]
         if strange:
             return Status.STALE_PLACEMENT, f"no home of {strange}".encode()
         held = sorted(

@@ -125,7 +125,7 @@ async def test_the_placement_is_refreshed_every_ten_seconds_and_at_once_when_sta
         for _ in range(50):
             await db.put("k", b"v", overwrite=True)
         await trio.sleep(0.01)
-        assert cluster.placements_told == 5
+        assert cluster.placements_told == 6  # by the node that said so, and since that one had nothing new, by another
 
 
 @in_virtual_time
