@@ -5,6 +5,10 @@ partitions that are asked of it as one stream, in the order in which nodes keep 
 the streams are merged: a key is given out once every stream has passed it. When a node fails, other homes go on from where it stood.
 One that may have lost records of a partition does not count as one of the R in it; where R that count cannot be had, all homes there
 are must tell. Memory is bounded by a page per stream, not by the size of the bucket.
+
+All R of a key are homes of one placement. Two of which one answered as a home in the placement that goes and the other as one in the
+placement that comes may both lack what W homes of each hold, so when there is another placement, everything that has not been given
+out yet is asked of its homes again. A node may be a step behind or ahead of what we know (core/change.py): it is asked again for a while.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import trio
 
 from dynamo_fast.client.connection import Answers
-from dynamo_fast.client.errors import DynamoError, QuorumFailed, StalePlacement, Unknown, error_of, no_such_bucket
+from dynamo_fast.client.errors import DynamoError, QuorumFailed, Unknown, error_of, no_such_bucket
 from dynamo_fast.client.pool import Node
 from dynamo_fast.client.routing import reply_in
 from dynamo_fast.client.shared import Shared
@@ -35,19 +40,21 @@ from dynamo_fast.wire.key_page import STORE_KEY_BYTES, KeyPage, merge_pages
 from dynamo_fast.wire.status import MessageType, Status
 
 OVERLOADS_MAX, OVERLOAD_PAUSE_S = 50, 0.02  # a node that says "overload" is asked again so often in a row, after so long
+STALES_MAX, STALE_PAUSE_S = 50, 0.1  # and so one that is no home by the placement that it works by, and knows of no other than we
+
+LAST = b"\xff" * STORE_KEY_BYTES  # the highest store key there can be
 
 
 class _Stream:
     """How far one node has told the partitions that are asked of it."""
 
-    def __init__(self, node: Node, partitions: Sequence[int], after: bytes, placement: int) -> None:
+    def __init__(self, node: Node, partitions: Sequence[int], after: bytes) -> None:
         self.node = node
         self.partitions = partitions  # ascending
         self.after = after  # store key up to which the node has told everything
-        self.placement = placement  # number of the one that says that it is a home
         self.page: KeyPage | None = None  # told and not yet given out
         self.done = False  # it has told everything
-        self.overloads = 0  # in a row
+        self.overloads = self.stales = 0  # in a row
         self.doubted: set[int] = set()  # partitions of which the node may have lost records: what it tells of them does not count
 
     def rest(self, total: int) -> Sequence[int]:
@@ -64,10 +71,15 @@ class _Stream:
             raise Unknown(f"{self.node.address} answered with a page that makes no sense: {error}") from error
         self.after = reply.next
         self.done = reply.done and asked[-1] == self.partitions[-1]
-        self.overloads = 0
+        self.overloads = self.stales = 0
         doubted = ({*asked} & {*reply.suspects}) - self.doubted
         self.doubted |= doubted
         return sorted(doubted)
+
+
+def status_of(reply: Frame | DynamoError | None) -> int | None:
+    """Of an answer that came; None for an error that stands for one."""
+    return reply.status if isinstance(reply, Frame) else None
 
 
 def untold(after: bytes, total: int) -> int:
@@ -90,6 +102,8 @@ class Keys:
         self._page = max(1, min(page, KEYS_PAGE_MAX))
         self._r = 0  # homes that tell each partition, and count
         self._ready: deque[bytes] = deque()
+        self._given = b""  # all keys up to this store key have been given out
+        self._number = 0  # of the placement whose homes are asked
         self._streams: list[_Stream] | None = None  # those that are done too: they say whom not to ask again; None before the first page
         self._failed: defaultdict[int, set[Node]] = defaultdict(set)  # partition -> homes that are not asked for it again
         self.partitions = 0  # in all; 0 until the first key was asked for
@@ -115,6 +129,7 @@ class Keys:
         if self._streams is None:
             await self._begin()
         assert self._streams is not None
+        self._keep_up()
         if all(stream.done and stream.page is None for stream in self._streams):
             return False
         await self._ask([stream for stream in self._streams if stream.page is None and not stream.done])
@@ -131,10 +146,26 @@ class Keys:
             settings = settings_of(placement, self._bucket)
             if settings is None:
                 raise no_such_bucket(self._bucket)
-        self._r = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
         self.partitions = placement.partitions
+        self._keep_up()
+
+    def _keep_up(self) -> bool:
+        """When there is another placement than the one by which the homes were chosen, its homes tell all that has not been given out.
+
+        True when there is one: then nothing that was asked before counts.
+        """
+        router = self._shared.router
+        placement = router.placement
+        assert placement is not None
+        if self._streams is not None and placement.number == self._number:
+            return False
+        settings = settings_of(placement, self._bucket)
+        self._r = min(placement.replicas, (settings and settings.r) or placement.defaults.r)
+        self._number = placement.number
         self._streams = []
-        self._complete(range(self.partitions), b"", QuorumFailed("it has none"))
+        self._failed.clear()
+        self._complete(range(untold(self._given, self.partitions), self.partitions), self._given, QuorumFailed("it has none"))
+        return True
 
     def _complete(self, partitions: Iterable[int], after: bytes, why: DynamoError) -> None:
         """Sees to it that R homes that count tell each of these partitions, or all homes there are; new streams begin behind `after`.
@@ -165,8 +196,7 @@ class Keys:
                 free.remove(node)
                 load[node] += 1
                 chosen[node].append(partition)
-        assert router.placement is not None
-        self._streams += [_Stream(node, told, after, router.placement.number) for node, told in chosen.items()]
+        self._streams += [_Stream(node, told, after) for node, told in chosen.items()]
 
     async def _ask(self, asked: Sequence[_Stream]) -> None:
         """A page for each stream; what a stream cannot tell is asked of others in the next round."""
@@ -184,18 +214,28 @@ class Keys:
                 now_s = trio.current_time()
                 connection.send(MessageType.CONTROL, encode(request), answers, now_s, now_s + self._deadline_s)
         await answers.wait()
-        overloaded = False
+        if any(status_of(reply) not in (Status.OK, Status.OVERLOAD) for reply in answers.replies):
+            calls = zip(named, answers.replies, strict=True)
+            stale = [stream.node for (stream, _), reply in calls if status_of(reply) == Status.STALE_PLACEMENT]
+            with suppress(DynamoError):  # a home has failed, or says that it is none: it may be one no more
+                await self._shared.router.refresh(stale[0] if stale else None)
+        if self._keep_up():
+            return
+        pause_s = 0.0
         for (stream, partitions), reply in zip(named, answers.replies, strict=True):
             assert reply is not None
-            if not isinstance(reply, DynamoError) and reply.status == Status.OVERLOAD and stream.overloads < OVERLOADS_MAX:
+            if status_of(reply) == Status.OVERLOAD and stream.overloads < OVERLOADS_MAX:
                 stream.overloads += 1
-                overloaded = True
+                pause_s = max(pause_s, OVERLOAD_PAUSE_S)
+            elif status_of(reply) == Status.STALE_PLACEMENT and stream.stales < STALES_MAX:
+                stream.stales += 1
+                pause_s = STALE_PAUSE_S
             else:
-                await self._take(stream, partitions, reply)
-        if overloaded:
-            await trio.sleep(OVERLOAD_PAUSE_S)
+                self._take(stream, partitions, reply)
+        if pause_s:
+            await trio.sleep(pause_s)
 
-    async def _take(self, stream: _Stream, partitions: Sequence[int], reply: Frame | DynamoError) -> None:
+    def _take(self, stream: _Stream, partitions: Sequence[int], reply: Frame | DynamoError) -> None:
         """Judges one answer, to a question for these partitions."""
         after = stream.after
         try:
@@ -204,28 +244,10 @@ class Keys:
             if reply.status != Status.OK:
                 raise error_of(reply.status, reply.body)
             doubted = stream.take(reply_in(reply.body, stream.node.address), partitions)
-        except StalePlacement as error:
-            await self._follow(stream, after, error)
         except DynamoError as error:
             self._replace(stream, stream.rest(self.partitions), after, error)
         else:
             self._complete(doubted, after, Unknown(f"{stream.node.address} may have lost records of it"))
-
-    async def _follow(self, stream: _Stream, after: bytes, error: DynamoError) -> None:
-        """The node is no home of some partition any more: under a newer placement, if there is one, it tells those of which it is one."""
-        router = self._shared.router
-        assert router.placement is not None
-        if router.placement.number == stream.placement:
-            try:
-                await router.refresh()
-            except DynamoError as refused:
-                error = refused
-        rest = stream.rest(self.partitions)
-        if router.placement.number == stream.placement:
-            self._replace(stream, rest, after, error)
-            return
-        stream.placement = router.placement.number
-        self._replace(stream, [partition for partition in rest if stream.node not in router.homes_of(partition)], after, error)
 
     def _replace(self, stream: _Stream, partitions: Sequence[int], after: bytes, why: DynamoError) -> None:
         """Others tell these partitions of the stream from `after` on; QuorumFailed when there are too few."""
@@ -246,4 +268,5 @@ class Keys:
         for stream in self._streams:
             if stream.page is not None and stream.page.told:
                 stream.page = None
-        self.partitions_done = self.partitions if bound is None else untold(bound, self.partitions)
+        self._given = LAST if bound is None else max(self._given, bound)
+        self.partitions_done = untold(self._given, self.partitions)
