@@ -110,4 +110,13 @@ class Describe:
             peers_up=sorted(self._peers.up),
             history_digest=cluster.history.digest,
             statistics=self._metrics.statistics(),
+            beside=self._beside(),
         )
+
+    def _beside(self) -> list[NodeEntry]:
+        """Who takes part and is not in the placement in force: nodes of the one that comes, and departed ones that are not gone yet."""
+        view, placement = self._cluster.view, self._cluster.placement
+        if view is None or placement is None:
+            return []
+        taking_part = view.leaving.union(*(one.node_ids for one in self._cluster.unretired)) - view.dead
+        return [view.everyone[node_id] for node_id in sorted(taking_part - set(placement.node_ids)) if node_id in view.everyone]

@@ -152,7 +152,8 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
     """`state`: waiting (knows of no cluster, or is no member of it yet), starting (still dialling, or fewer members are up than the
     defaults for R and W need), ready, read-only (its disk failed), draining, leaving (has departed and still hands over what it holds),
     left (has departed and holds nothing). `statistics` holds groups by name, each a map of figures whose names end in their unit. `change`
-    is None when none is under way and none waits."""
+    is None when none is under way and none waits. `beside` are nodes that take part and are not in the placement in force here: those of
+    the one that comes, and those that have departed and are not gone yet."""
 
     node_id: Id16
     address: str
@@ -171,6 +172,7 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
     history_digest: Id16
     statistics: dict[str, Any]
     change: ChangeStatus | None = None
+    beside: list[NodeEntry] = []
 
 
 class MemberShare(msgspec.Struct, frozen=True, kw_only=True):
