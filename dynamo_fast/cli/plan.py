@@ -13,6 +13,7 @@ from rich.table import Table
 from dynamo_fast.cli.output import FAILED, cluster_options, print_json, run
 from dynamo_fast.client.client import Client
 from dynamo_fast.client.errors import DynamoError
+from dynamo_fast.client.members import found
 from dynamo_fast.core.digest import md5
 from dynamo_fast.core.lineage import NO_PARENT, PlacementRecord
 from dynamo_fast.core.membership import NodeEntry
@@ -23,7 +24,6 @@ from dynamo_fast.wire.control_messages import PlacementReply, StatusReply
 WEIGHT_DEFAULT = 100
 WEIGHT_MAX = 65535
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-ID_PREFIX_MIN = 4  # hexadecimal digits of an id that name a node, if only one has them
 
 
 @dataclass(frozen=True)
@@ -119,17 +119,6 @@ def weight(arguments: Mapping[str, Any], node: str, weight: int, unsafe: bool) -
 
 
 # What is proposed --------------------------------------------------------------------------------------------------------------
-
-
-def found(nodes: Sequence[NodeEntry], name: str) -> NodeEntry:
-    """The member of that name; ValueError when there is none, or more than one."""
-    those = [node for node in nodes if node.address == name]
-    those = those or [node for node in nodes if node.host == name]
-    those = those or [node for node in nodes if len(name) >= ID_PREFIX_MIN and node.id.hex().startswith(name.lower())]
-    if len(those) != 1:
-        known = ", ".join(node.address for node in those or nodes)
-        raise ValueError(f"{name!r} is {'more than one node' if those else 'no node of this cluster'}: {known}")
-    return those[0]
 
 
 def newcomer(nodes: Sequence[NodeEntry], text: str, weight: int, zone: str | None) -> tuple[Member, str]:

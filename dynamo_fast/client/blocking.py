@@ -11,7 +11,7 @@ run in that thread: keep them short, and do not call the client from them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
@@ -23,7 +23,9 @@ from dynamo_fast.client import client as trio_client
 from dynamo_fast.client.bucket import Change, Items, Key
 from dynamo_fast.client.context import Session
 from dynamo_fast.client.errors import ConnectionLost, DynamoError, NotApplied
+from dynamo_fast.client.members import ChangeProgress
 from dynamo_fast.client.results import Resolve, Result
+from dynamo_fast.core.membership import MemberChange
 from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.wire.control_messages import (
     KEYS_PAGE_MAX,
@@ -34,6 +36,7 @@ from dynamo_fast.wire.control_messages import (
     RingInfoReply,
     StatusReply,
 )
+from dynamo_fast.wire.membership_messages import ChangeReply
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +61,13 @@ class WriteOptions(TypedDict, total=False):
     strict: bool | None
     deadline_s: float | None
     session: Session | None
+
+
+class ChangeOptions(TypedDict, total=False):
+    """As in client/operations.py."""
+
+    unsafe: bool
+    deadline_s: float | None
 
 
 class UpdateOptions(ReadOptions, total=False):
@@ -192,6 +202,32 @@ class Cluster:
 
     def repair(self, address: str, run: int = 0, deadline_s: float | None = None) -> RepairReply:
         return self.loop.call(self.loop.db.cluster.repair, address, run, deadline_s)
+
+    def join(self, *addresses: str, **options: Unpack[ChangeOptions]) -> ChangeReply:
+        return self.loop.call(self.loop.db.cluster.join, *addresses, **options)
+
+    def leave(self, *names: str, dead: bool = False, **options: Unpack[ChangeOptions]) -> ChangeReply:
+        return self.loop.call(self.loop.db.cluster.leave, *names, dead=dead, **options)
+
+    def replace(self, old: str, new_address: str, *, dead: bool = False, **options: Unpack[ChangeOptions]) -> ChangeReply:
+        return self.loop.call(self.loop.db.cluster.replace, old, new_address, dead=dead, **options)
+
+    def set_weight(self, name: str, weight: int, **options: Unpack[ChangeOptions]) -> ChangeReply:
+        return self.loop.call(self.loop.db.cluster.set_weight, name, weight, **options)
+
+    def set_zone(self, host: str, zone: str, **options: Unpack[ChangeOptions]) -> ChangeReply:
+        return self.loop.call(self.loop.db.cluster.set_zone, host, zone, **options)
+
+    def change(self, changes: Sequence[MemberChange], unsafe: bool = False, deadline_s: float | None = None) -> ChangeReply:
+        return self.loop.call(self.loop.db.cluster.change, changes, unsafe, deadline_s)
+
+    def progress(self, deadline_s: float | None = None) -> ChangeProgress:
+        return self.loop.call(self.loop.db.cluster.progress, deadline_s)
+
+    def wait_settled(
+        self, timeout_s: float | None = None, look: Callable[[ChangeProgress], None] | None = None, *, at_least: int = 0
+    ) -> bool:
+        return self.loop.call(self.loop.db.cluster.wait_settled, timeout_s, look, at_least=at_least)
 
 
 class Client(Bucket):

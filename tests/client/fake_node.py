@@ -11,26 +11,27 @@ import struct
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
 import trio
 import trio.testing
 
 from dynamo_fast.client.client import Client, connect
 from dynamo_fast.client.context import Seen, seen_in
 from dynamo_fast.client.settings import Settings
-from dynamo_fast.core.digest import key_position
-from dynamo_fast.core.membership import NodeEntry
+from dynamo_fast.core.digest import key_position, md5
+from dynamo_fast.core.membership import Join, Leave, NodeEntry, Replace, WeightChange
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.wire import control_messages as control
 from dynamo_fast.wire.data_messages import decode_get, decode_put, encode_get_reply
 from dynamo_fast.wire.frame import STALE_PLACEMENT, Frame, FrameCutter, encode_frame
 from dynamo_fast.wire.key_page import KeyPageWriter
+from dynamo_fast.wire.membership_messages import ChangeReply, ChangeRequest
 from dynamo_fast.wire.status import MessageType, Status
+from tests.client.fake_store import CLUSTER_ID, Object, context_of
 
-CLUSTER_ID = b"c" * 16
 PARTITIONS = 64
 
 
@@ -48,43 +49,6 @@ def in_virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]
     return run
 
 
-@dataclass
-class Version:
-    dot: tuple[bytes, int]
-    value: bytes
-    tombstone: bool
-    put_id: bytes
-
-
-@dataclass
-class Object:
-    clock: dict[bytes, int] = field(default_factory=dict)  # 24 bytes of (node, epoch) -> counter
-    siblings: list[Version] = field(default_factory=list)
-
-    def put(self, actor: bytes, seen: Seen, put_id: bytes, value: bytes, tombstone: bool, overwrite: bool) -> Seen:
-        """As the coordinator of the paper does it, and a repeated put id makes no new version.
-
-        Returns the context's clock and dot: of the whole object if the version stands alone, else what was seen before and its own dot.
-        """
-        if not any(version.put_id == put_id for version in self.siblings):
-            if overwrite:
-                self.siblings.clear()
-            self.siblings = [version for version in self.siblings if not seen.has(*version.dot)]
-            counter = 1 + max(self.clock.get(actor, 0), seen.clock.get(actor, 0))
-            for node, known in seen.clock.items():
-                self.clock[node] = max(known, self.clock.get(node, 0))
-            self.clock[actor] = counter
-            self.siblings.append(Version((actor, counter), value, tombstone, put_id))
-        own = next((version.dot for version in self.siblings if version.put_id == put_id), None)
-        return Seen(self.clock, None) if own is not None and len(self.siblings) == 1 else Seen(seen.clock, own or seen.dot)
-
-
-def context_of(position: bytes, seen: Seen) -> bytes:
-    entries = b"".join(struct.pack("<24sQQ", actor, counter, 0) for actor, counter in sorted(seen.clock.items()))
-    dot = b"" if seen.dot is None else struct.pack("<24sQ8x", *seen.dot)
-    return struct.pack("<BBHI16s16s", 1, bool(dot), len(seen.clock), 0, CLUSTER_ID, position) + entries + dot + bytes(8)
-
-
 class FakeNode:
     """One node. `away`: refuses connections. `silent`: accepts them and answers nothing. `script`: what happens to the next puts and
     gets, one by one: a Status to answer without applying, "break" to close the connection, "silence" to never answer, ("apply", any of
@@ -97,7 +61,7 @@ class FakeNode:
         self.state: Literal["waiting", "starting", "ready", "leaving", "left"] = "ready"
         self.member = True
         self.weight = 100
-        self.change: control.ChangeStatus | None = None
+        self.reports: deque[dict[str, Any]] = deque()  # for its next statuses, one by one: fields that are other than usual
         self.behind: control.PlacementReply | None = None  # the placement by which it still works, if it has not heard of the cluster's
         self.away = False
         self.silent = False
@@ -138,13 +102,14 @@ class FakeNode:
             self.streams.remove(stream)
 
     def status(self) -> control.StatusReply:
-        return control.StatusReply(
+        status = control.StatusReply(
             node_id=self.id, address=self.address, host=self.address, zone="", weight=self.weight, state=self.state,
             member=self.member, software="fake", uptime_s=1.0, cluster_id=self.cluster_id,
-            placement_number=self.cluster.placement(self).number, placement_name=1, change=self.change,
+            placement_number=self.cluster.placement(self).number, placement_name=1,
             members=len(self.cluster.nodes), peers_up=[], history_digest=b"h" * 16,
             statistics={"requests": {"puts": len(self.received)}, **self.statistics},
         )  # fmt: skip
+        return msgspec.structs.replace(status, **self.reports.popleft()) if self.reports else status
 
     async def say(self, data: bytes) -> None:
         """Sends bytes that nobody asked for on every connection."""
@@ -218,6 +183,8 @@ class FakeCluster:
         self.objects: dict[tuple[bytes, bytes], Object] = defaultdict(Object)
         self.forgetful: dict[str, dict[bytes, int]] = {}  # node -> the clock it answers gets with, instead of the true one
         self.strangers: list[FakeNode] = []  # nodes that run and are no members: they wait to join, or have left
+        self.changes: list[tuple[FakeNode, ChangeRequest]] = []  # that were asked for, and of whom
+        self.refusals: deque[tuple[Status, str]] = deque()  # what the next ones are answered with
         self.placement_number = 0
         self._replicas = replicas
         self.become([FakeNode(self, index) for index in range(nodes)])
@@ -310,6 +277,8 @@ class FakeCluster:
             return Status.OK, control.encode(control.BucketListReply(buckets=self._bucket_entries(), defaults=ClusterDefaults()))
         if isinstance(request, control.StatusRequest):
             return Status.OK, control.encode(node.status())
+        if isinstance(request, ChangeRequest):
+            return self._change(node, request)
         if isinstance(request, control.RingInfoRequest):
             shares = [control.MemberShare(node=entry, partitions_first=PARTITIONS // len(self.nodes), partitions_owned=PARTITIONS,
                                           share=1 / len(self.nodes), up=True) for entry in self.placement().nodes]  # fmt: skip
@@ -318,6 +287,27 @@ class FakeCluster:
                 control.RingInfoReply(number=1, name=1, digest=b"d" * 16, partitions=PARTITIONS, replicas=replicas, members=shares)
             )
         return Status.BAD_REQUEST, b"the fake node does not know that"
+
+    def _change(self, node: FakeNode, request: ChangeRequest) -> tuple[int, bytes]:
+        """What was asked for is so at once, unless `refusals` has a status and a sentence for it."""
+        self.changes.append((node, request))
+        if self.refusals:
+            status, text = self.refusals.popleft()
+            return status, text.encode()
+        everyone = {node.id: node for node in (*self.nodes, *self.strangers)}
+        ids = {node.id for node in self.nodes}
+        for change in request.changes:
+            ids |= {change.member.id} if isinstance(change, Join | Replace) else set()
+            ids -= {change.node_id} if isinstance(change, Leave) else {change.old} if isinstance(change, Replace) else set()
+            if isinstance(change, WeightChange):
+                everyone[change.node_id].weight = change.weight
+        for one in everyone.values():
+            one.member = one.id in ids
+            one.state = "ready" if one.member else "left" if one in self.nodes else one.state
+        self.strangers = [one for one in everyone.values() if not one.member]
+        self.become(sorted((everyone[node_id] for node_id in ids), key=lambda node: node.id))
+        reply = ChangeReply(ids=[md5(msgspec.msgpack.encode(change)) for change in request.changes], number=self.placement_number)
+        return Status.OK, control.encode(reply)
 
     def _bucket_entries(self) -> list[control.BucketEntry]:
         return [control.BucketEntry(name=name, settings=settings) for name, settings in self.buckets.items()]

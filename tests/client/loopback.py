@@ -12,8 +12,8 @@ from tests.client.fake_node import FakeCluster
 
 
 @contextmanager
-def loopback_cluster(nodes: int = 3, replicas: int = 3) -> Iterator[FakeCluster]:
-    """A fake cluster whose nodes listen on 127.0.0.1, each on a port chosen by the system."""
+def loopback_cluster(nodes: int = 3, replicas: int = 3, strangers: int = 0) -> Iterator[FakeCluster]:
+    """A fake cluster whose nodes listen on 127.0.0.1, each on a port chosen by the system; and so many nodes that are no members yet."""
     started = threading.Event()
     made: list[FakeCluster] = []
     tokens: list[trio.lowlevel.TrioToken] = []
@@ -22,7 +22,7 @@ def loopback_cluster(nodes: int = 3, replicas: int = 3) -> Iterator[FakeCluster]
     async def live() -> None:
         async with trio.open_nursery() as nursery:
             cluster = FakeCluster(nursery, nodes, replicas)
-            for node in cluster.nodes:
+            for node in [*cluster.nodes, *(cluster.stranger() for _ in range(strangers))]:
                 (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
                 node.address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
                 nursery.start_soon(trio.serve_listeners, node.serve, [listener])

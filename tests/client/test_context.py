@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_fast.client.context import SEEN_MAX, Seen, Session, covers, seen_in, wrote_alone
-from tests.client.fake_node import context_of
+from tests.client.fake_store import context_of
 
 ACTORS = [bytes([n]) * 24 for n in range(3)]
 clocks = st.dictionaries(st.sampled_from(ACTORS), st.integers(1, 4))
