@@ -22,8 +22,10 @@ from dynamo_fast.cli.output import (
     print_json,
     run,
 )
+from dynamo_fast.cli.watch import sentence, until_settled
 from dynamo_fast.client.client import Client
 from dynamo_fast.client.errors import DynamoError, Unreachable
+from dynamo_fast.client.members import progress_of
 from dynamo_fast.client.operations import Cluster
 from dynamo_fast.core.options import RECONCILE_VALUES, BucketSettings
 from dynamo_fast.core.ring import Ring
@@ -34,7 +36,8 @@ POLL_S = 0.1  # between two looks of --wait
 
 
 @click.command()
-@click.option("--wait", type=click.Choice(["ready"]), help="Return when every node is ready.")
+@click.option("--wait", type=click.Choice(["ready", "settled"]),
+              help="Return when every node is ready; or when no change of members is under way and all data is where it belongs.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, metavar="SECONDS",
               help="How long --wait waits.")  # fmt: skip
 @click.option("--statistics", is_flag=True, help="Show every node's figures too (always there with --json).")
@@ -43,12 +46,15 @@ def status(arguments: Mapping[str, Any], wait: str | None, timeout_s: float, sta
     """Show how each node is. Exits with 5 when one does not answer, or when --wait runs out of time."""
 
     async def work(db: Client) -> int:
-        nodes = await (until_ready(db.cluster, timeout_s) if wait else db.cluster.status())
+        if wait == "settled":
+            await until_settled(db.cluster, 0, timeout_s, quiet=arguments["as_json"])
+        nodes = await (until_ready(db.cluster, timeout_s) if wait == "ready" else db.cluster.status())
         if arguments["as_json"]:
             print_json({address: status_document(node) for address, node in nodes.items()})
         else:
             print_status(nodes, statistics)
-        return 0 if all_ready(nodes) or (not wait and not any(isinstance(node, DynamoError) for node in nodes.values())) else UNANSWERED
+        answered = not any(isinstance(node, DynamoError) for node in nodes.values())
+        return 0 if all_ready(nodes) or (wait != "ready" and answered) else UNANSWERED
 
     # Not partition-aware, so that nodes which wait for their cluster to be born can be asked too.
     run(arguments, work, partition_aware=False, **({"connect_timeout_s": timeout_s} if wait else {}))
@@ -138,7 +144,9 @@ async def until_ready(cluster: Cluster, timeout_s: float) -> dict[str, StatusRep
 
 
 def all_ready(nodes: Mapping[str, StatusReply | DynamoError]) -> bool:
-    return bool(nodes) and all(isinstance(node, StatusReply) and node.state == "ready" for node in nodes.values())
+    """Whether all are, but those that have departed and only hand over what they hold."""
+    states = ["unreachable" if isinstance(node, DynamoError) else node.state for node in nodes.values()]
+    return bool(states) and {"ready"} >= {*states} - {"leaving", "left"}
 
 
 def status_document(node: StatusReply | DynamoError) -> dict[str, Any]:
@@ -158,6 +166,9 @@ def print_status(nodes: Mapping[str, StatusReply | DynamoError], statistics: boo
             table.add_row(address, node.state, node.host, node.zone or "-", f"{node.uptime_s:.0f} s", str(node.placement_number),
                           str(node.members), str(len(node.peers_up)))  # fmt: skip
     Console().print(table)
+    progress = progress_of(nodes)
+    if progress.to_number or progress.waiting_changes or progress.old_copies or progress.handing_over:
+        click.echo(f"change of members: {sentence(progress)}")
     if statistics:
         for address, node in nodes.items():
             if isinstance(node, StatusReply):

@@ -24,6 +24,7 @@ from dynamo_fast.client.client import Client, connect
 
 FAILED, USAGE, NOT_FOUND, SIBLINGS, UNANSWERED, OVERLOAD, REFUSED = 1, 2, 3, 4, 5, 6, 7
 CONNECT_TIMEOUT_S = 3.0  # a person waits: less than the client's own patience
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 SEEDS_VARIABLE, SEEDS_DEFAULT = "DYNAMO_FAST_SEEDS", "127.0.0.1:7400"
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
@@ -100,6 +101,14 @@ def _hexed(data: object) -> object:
     if isinstance(data, dict):
         return {str(_hexed(name)): _hexed(value) for name, value in data.items()}
     return [_hexed(item) for item in data] if isinstance(data, list | tuple) else data
+
+
+def amount(size: int | None) -> str:
+    """Bytes for a person."""
+    if size is None:
+        return "?"
+    power = min(max(size.bit_length() - 1, 0) // 10, len(UNITS) - 1)
+    return f"{size / 1024**power:.{1 if power else 0}f} {UNITS[power]}"
 
 
 def argument_bytes(text: str) -> bytes:

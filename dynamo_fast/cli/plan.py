@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dynamo_fast.cli.output import FAILED, cluster_options, print_json, run
+from dynamo_fast.cli.output import FAILED, amount, cluster_options, print_json, run
 from dynamo_fast.client.client import Client
 from dynamo_fast.client.errors import DynamoError
 from dynamo_fast.client.members import found
@@ -23,7 +23,6 @@ from dynamo_fast.wire.control_messages import PlacementReply, StatusReply
 
 WEIGHT_DEFAULT = 100
 WEIGHT_MAX = 65535
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True)
@@ -260,11 +259,3 @@ def print_plan(parent: Placement, child: Placement | None, nodes: Sequence[Share
                    f" placement {parent.number} stays in force, nothing is changed")  # fmt: skip
     if refusal is not None:
         click.echo(f"dynamo-fast: refused: {refusal}", err=True)
-
-
-def amount(size: int | None) -> str:
-    """Bytes for a person."""
-    if size is None:
-        return "?"
-    power = min(max(size.bit_length() - 1, 0) // 10, len(UNITS) - 1)
-    return f"{size / 1024**power:.{1 if power else 0}f} {UNITS[power]}"
