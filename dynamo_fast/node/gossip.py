@@ -64,6 +64,7 @@ class Gossip:
             if self._cluster.view is None:
                 await self._env.sleep(WAITING_ROUND_S * (0.5 + self._env.random()))
         await self._announce()
+        self._say_how_to_join()
         while True:
             news = self._cluster.news()
             await self._round()
@@ -134,6 +135,15 @@ class Gossip:
             except OSError as error:
                 self._say("address", f"this member's new address cannot be written: {error}")
                 await self._env.sleep(ROUND_S)
+
+    def _say_how_to_join(self) -> None:
+        """A node that was started with seeds becomes a member only when somebody asks for it, who may be looking at this log."""
+        cluster = self._cluster
+        if cluster.view is not None and not cluster.is_member:
+            if cluster.node_id in cluster.view.departed:
+                log.info("this node has left the cluster; to join again it needs an empty data directory")
+            else:
+                log.info(f"waiting: ask a member with `dynamo-fast join {cluster.address}`")
 
     async def _round(self) -> None:
         """One random peer, and one seed; a seed that is a peer is asked over the connection there is."""

@@ -149,8 +149,8 @@ class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):
-    """`state`: waiting (knows of no cluster, or is no member of it yet), starting (still dialling, or fewer members are up than the
-    defaults for R and W need), ready, read-only (its disk failed), draining, leaving (has departed and still hands over what it holds),
+    """`state`: waiting (knows of no cluster), starting (still dialling, or fewer members are up than the defaults for R and W
+    need), ready, read-only (its disk failed), draining, leaving (has departed and still hands over what it holds),
     left (has departed and holds nothing). `statistics` holds groups by name, each a map of figures whose names end in their unit. `change`
     is None when none is under way and none waits. `beside` are nodes that take part and are not in the placement in force here: those of
     the one that comes, and those that have departed and are not gone yet."""

@@ -1,6 +1,7 @@
 """Birth and gossip in virtual time: one cluster whatever the order of starts and crashes, and everybody learns of everything."""
 
 import itertools
+import logging
 
 import pytest
 import trio
@@ -200,7 +201,9 @@ def test_a_node_with_another_number_of_partitions_says_so_and_serves_nothing() -
 
 
 @pytest.mark.parametrize("seed_name", ["10.0.0.2:7400", "10.0.0.99:7400,10.0.0.3:7400", "cluster.example", "nowhere.example,10.0.0.1:7400"])
-def test_a_fresh_node_learns_the_cluster_from_a_seed_and_owns_nothing(seed_name: str) -> None:
+def test_a_fresh_node_learns_the_cluster_from_a_seed_and_owns_nothing(seed_name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dynamo_fast.node")
+
     async def scenario(world: World) -> None:
         world.network.names["cluster.example"] = [("10.0.0.88", 7400), ("10.0.0.2", 7400)]
         nodes = three(world)
@@ -213,6 +216,7 @@ def test_a_fresh_node_learns_the_cluster_from_a_seed_and_owns_nothing(seed_name:
         assert not fresh.node.cluster.is_member
         assert fresh.id not in fresh.told.placement[2]
         assert all(len(one.view.members) == 3 for one in nodes)
+        assert [text for text in caplog.messages if "join" in text] == ["waiting: ask a member with `dynamo-fast join 10.0.0.9:7400`"]
 
     in_virtual_time(scenario)
 
