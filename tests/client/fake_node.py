@@ -63,6 +63,7 @@ class FakeNode:
         self.weight = 100
         self.reports: deque[dict[str, Any]] = deque()  # for its next statuses, one by one: fields that are other than usual
         self.behind: control.PlacementReply | None = None  # the placement by which it still works, if it has not heard of the cluster's
+        self.host = ""  # empty: its address
         self.away = False
         self.silent = False
         self.statistics: dict[str, Any] = {}  # groups of figures that its status shows beside its own
@@ -103,7 +104,7 @@ class FakeNode:
 
     def status(self) -> control.StatusReply:
         status = control.StatusReply(
-            node_id=self.id, address=self.address, host=self.address, zone="", weight=self.weight, state=self.state,
+            node_id=self.id, address=self.address, host=self.host or self.address, zone="", weight=self.weight, state=self.state,
             member=self.member, software="fake", uptime_s=1.0, cluster_id=self.cluster_id,
             placement_number=self.cluster.placement(self).number, placement_name=1,
             members=len(self.cluster.nodes), peers_up=[], history_digest=b"h" * 16,
@@ -319,7 +320,7 @@ class FakeCluster:
         return control.PlacementReply(
             number=self.placement_number, name=self.placement_number, digest=b"d" * 16, cluster_id=CLUSTER_ID, partitions=PARTITIONS,
             replicas=self.ring.replicas,
-            nodes=[NodeEntry(id=node.id, address=node.address, host=node.address, weight=node.weight) for node in self.nodes],
+            nodes=[NodeEntry(id=node.id, address=node.address, host=node.host or node.address, weight=node.weight) for node in self.nodes],
             table=b"".join(struct.pack(f"<{len(order)}H", *order) for order in self.lists),
             buckets=self._bucket_entries(), defaults=ClusterDefaults(),
             limits=control.ClientLimits(key_bytes_max=4096, value_bytes_max=1 << 20, frame_bytes_max=2 << 20),
