@@ -46,15 +46,14 @@ def status(arguments: Mapping[str, Any], wait: str | None, timeout_s: float, sta
     """Show how each node is. Exits with 5 when one does not answer, or when --wait runs out of time."""
 
     async def work(db: Client) -> int:
-        if wait == "settled":
-            await until_settled(db.cluster, 0, timeout_s, quiet=arguments["as_json"])
+        code = await until_settled(db.cluster, 0, timeout_s, quiet=arguments["as_json"]) if wait == "settled" else 0
         nodes = await (until_ready(db.cluster, timeout_s) if wait == "ready" else db.cluster.status())
         if arguments["as_json"]:
             print_json({address: status_document(node) for address, node in nodes.items()})
         else:
             print_status(nodes, statistics)
         answered = not any(isinstance(node, DynamoError) for node in nodes.values())
-        return 0 if all_ready(nodes) or (wait != "ready" and answered) else UNANSWERED
+        return code if all_ready(nodes) or (wait != "ready" and answered) else UNANSWERED
 
     # Not partition-aware, so that nodes which wait for their cluster to be born can be asked too.
     run(arguments, work, partition_aware=False, **({"connect_timeout_s": timeout_s} if wait else {}))

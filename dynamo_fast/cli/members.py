@@ -97,7 +97,7 @@ def zone(arguments: Mapping[str, Any], host: str, zone: str) -> None:
 def ask(arguments: Mapping[str, Any], change: Callable[[Cluster], Awaitable[ChangeReply]], dead: tuple[str, ...] = ()) -> None:
     """Asks for the change and waits until it is over, as the options say. `dead`: who is given up."""
 
-    async def work(db: Client) -> None:
+    async def work(db: Client) -> int:
         as_json = arguments["as_json"]
         try:
             reply = await change(db.cluster)
@@ -107,9 +107,10 @@ def ask(arguments: Mapping[str, Any], change: Callable[[Cluster], Awaitable[Chan
             fail(f"refused: {error}")
         for node in dead:
             click.echo(f"dynamo-fast: {node} is given up: {LOST}", err=True)
-        if arguments["wait"]:
-            await until_settled(db.cluster, reply.number, arguments["timeout_s"], quiet=as_json)
-        await tell(db, reply, arguments["wait"], as_json)
+        code = await until_settled(db.cluster, reply.number, arguments["timeout_s"], quiet=as_json) if arguments["wait"] else 0
+        if as_json or not code:
+            await tell(db, reply, arguments["wait"] and not code, as_json)
+        return code
 
     run(arguments, work)
 

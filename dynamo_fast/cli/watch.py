@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import click
 import trio
 
-from dynamo_fast.cli.output import FAILED, UNANSWERED, amount, fail
+from dynamo_fast.cli.output import FAILED, UNANSWERED, amount
 from dynamo_fast.client.members import STEPS, ChangeProgress
 from dynamo_fast.client.operations import Cluster
 
@@ -76,9 +76,9 @@ def shown(quiet: bool) -> Iterator[Callable[[ChangeProgress], None]]:
                                           total=progress.partitions_wanted or None)  # fmt: skip
 
 
-async def until_settled(cluster: Cluster, number: int, timeout_s: float | None, quiet: bool) -> None:
-    """Returns when nothing is under way any more and the placement of that number, or a later one, is in force; ends the command, saying
-    that the change goes on, at the end of the time or on Ctrl-C."""
+async def until_settled(cluster: Cluster, number: int, timeout_s: float | None, quiet: bool) -> int:
+    """Returns 0 when nothing is under way any more and the placement of that number, or a later one, is in force; at the end of the time,
+    or on Ctrl-C, it says that the change goes on, and returns the exit code for that."""
     settled = interrupted = False
 
     async def on_interrupt(scope: trio.CancelScope) -> None:
@@ -94,6 +94,9 @@ async def until_settled(cluster: Cluster, number: int, timeout_s: float | None, 
             settled = await cluster.wait_settled(timeout_s, show, at_least=number)
             nursery.cancel_scope.cancel()
     if interrupted:
-        fail(f"stopped waiting; {GOES_ON}", FAILED)
+        click.echo(f"dynamo-fast: stopped waiting; {GOES_ON}", err=True)
+        return FAILED
     if not settled:
-        fail(f"not over after {timeout_s:g} s; {GOES_ON}", UNANSWERED)
+        click.echo(f"dynamo-fast: not over after {timeout_s:g} s; {GOES_ON}", err=True)
+        return UNANSWERED
+    return 0

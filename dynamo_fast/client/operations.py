@@ -155,7 +155,7 @@ class Cluster:
         alone holds is lost; refused for a node that answers unless `unsafe`. Errors as in `join`; ValueError for a name of nobody.
         """
         members = await self._members()
-        leaving = [found(members, name) for name in names]
+        leaving = list({node.id: node for node in (found(members, name) for name in names)}.values())
         if dead and not unsafe:
             await self._expect_dead(leaving)
         return await self.change([Leave(node_id=node.id, dead=dead) for node in leaving], unsafe, deadline_s)
@@ -256,14 +256,29 @@ class Cluster:
                 try:
                     status = _expect(StatusReply, await self._router.ask(address, StatusRequest()))
                     if status.cluster_id is not None:
+                        await self._expect_reachable(address, status)
                         return status
                     failure = BadRequest(f"{address} knows of no cluster: start it with --seeds that name members of this one")
+                except BadRequest:
+                    raise
                 except WrongCluster as error:
                     raise BadRequest(f"{address} is a node of another cluster: start it with an empty data directory") from error
                 except DynamoError as error:
                     failure = error
                 await trio.sleep(NEWCOMER_POLL_S)
         raise failure
+
+    async def _expect_reachable(self, address: str, status: StatusReply) -> None:
+        """BadRequest when the node that answers at this address is not to be found where it says that others find it."""
+        if status.address == address:
+            return
+        says = f"{address} says that it is reached at {status.address}"
+        try:
+            there = _expect(StatusReply, await self._router.ask(status.address, StatusRequest(), ALIVE_S))
+        except DynamoError as error:
+            raise BadRequest(f"{says}, and is not: start it with --advertise ({error})") from error
+        if there.node_id != status.node_id:
+            raise BadRequest(f"{says}, where another node is: start it with --advertise")
 
     async def _expect_dead(self, nodes: Sequence[NodeEntry]) -> None:
         """BadRequest when one of them answers."""

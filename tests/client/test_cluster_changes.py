@@ -91,6 +91,20 @@ async def test_who_must_not_join(make: Callable[[FakeNode], None], reason: str) 
         assert not cluster.changes
 
 
+@pytest.mark.parametrize("elsewhere", ["10.0.0.1:7400", "10.7.7.7:7400"])
+@in_virtual_time
+async def test_a_node_must_be_where_it_says_that_it_is(elsewhere: str) -> None:
+    async with fake_cluster() as (cluster, db):
+        new = cluster.stranger()
+        new.reports.append({"address": elsewhere})
+        with pytest.raises(dynamo_fast.BadRequest, match=f"says that it is reached at {elsewhere}, .*--advertise"):
+            await db.cluster.join(new.address)
+        other = cluster.stranger()
+        other.reports.append({"address": new.address, "node_id": new.id})  # the same node under another name
+        assert (await db.cluster.join(other.address)).number == 2
+        assert cluster.changes[0][1].changes == [Join(member=entry(new, host=other.address))]
+
+
 @in_virtual_time
 async def test_another_node_at_a_members_address_replaces_it() -> None:
     async with fake_cluster() as (cluster, _):
@@ -121,7 +135,7 @@ async def test_members_leave_change_weight_and_zone_by_any_of_their_names() -> N
         nodes = cluster.nodes
         await db.cluster.set_weight(nodes[0].address, 40)
         await db.cluster.set_zone(nodes[1].address, "west")
-        await db.cluster.leave(nodes[2].id.hex()[:4], nodes[3].address)
+        await db.cluster.leave(nodes[2].id.hex()[:4], nodes[3].address, nodes[2].address)
         assert [request.changes for _, request in cluster.changes] == [
             [WeightChange(node_id=nodes[0].id, weight=40)], [ZoneChange(host=nodes[1].address, zone="west")],
             [Leave(node_id=nodes[2].id), Leave(node_id=nodes[3].id)],
