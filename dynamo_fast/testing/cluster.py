@@ -24,18 +24,22 @@ import trio
 from dynamo_fast.client.client import Client, connect
 from dynamo_fast.client.settings import Settings
 from dynamo_fast.core.digest import key_position
+from dynamo_fast.core.membership import Join, Leave, MemberChange, Replace, WeightChange
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record, encode_store_key
 from dynamo_fast.testing.clock import Clock
 from dynamo_fast.testing.dots import DotRegistry
 from dynamo_fast.testing.machine import Machine, State
+from dynamo_fast.testing.members import connected, newest_placement, newest_view, unsettled
 from dynamo_fast.testing.network import Network, Stream
 from dynamo_fast.testing.private import deterministic
 from dynamo_fast.testing.trace import Trace
+from dynamo_fast.wire.membership_messages import ChangeReply, ChangeRequest
 
 T = TypeVar("T")
 READY_S = 30.0  # a cluster whose machines are all well is ready by then
+SETTLED_S = 120.0  # and every change of its members is over by then
 LOOK_S = 0.02
 
 
@@ -52,13 +56,25 @@ class Cluster:
         self.machines: dict[str, Machine] = {}
         self.totals: dict[str, int] = {}  # the counters of all data planes that there were, added up
         self.refused: list[tuple[str, BaseException]] = []  # processes that did not start or ended with an error
-        names = [chr(ord("a") + number) for number in range(nodes)]
+        self.on_removal: Callable[[Machine, bytes, bytes], None] | None = None  # sees the store key and record of what a machine removes
+        names = [name_of(number) for number in range(nodes)]
         bootstrap = [f"{name}:7400" for name in names]
         for name in names:
-            self.machines[name] = Machine(self, name, {"node.bootstrap": bootstrap})
+            self._make(name, {"node.bootstrap": bootstrap})
 
     def __getitem__(self, name: str) -> Machine:
         return self.machines[name]
+
+    def _make(self, name: str, settings: dict[str, Any]) -> Machine:
+        assert name not in self.machines, f"there is a machine {name} already"
+        machine = self.machines[name] = Machine(self, name, settings)
+
+        def removed(store_key: bytes, record: bytes) -> None:
+            if self.on_removal is not None:
+                self.on_removal(machine, store_key, record)
+
+        machine.engine.on_removal = removed
+        return machine
 
     def process_failed(self, machine: Machine, error: Exception) -> None:
         """A process ended with an error; the clean refusals of a start are for whoever looks in `refused`."""
@@ -73,9 +89,8 @@ class Cluster:
         await self.until(self.ready, READY_S)
 
     def ready(self) -> bool:
-        """Whether every process that runs knows its cluster and is connected to every other one."""
-        up = [one for one in self.machines.values() if one.up]
-        return all(one.node is not None and one.node.cluster.view is not None and len(one.node.peers.up) >= len(up) - 1 for one in up)
+        """Whether every process that runs knows its cluster, and all members among them are connected."""
+        return connected(self.machines.values())
 
     async def until(self, condition: Callable[[], bool], within_s: float) -> None:
         """Virtual time passes until the condition holds; trio.TooSlowError when it does not in time."""
@@ -97,6 +112,47 @@ class Cluster:
         async with connect(seeds, settings=settings, **options) as client:
             yield client
 
+    # Who belongs to it ----------------------------------------------------------------------------------------------------------------
+
+    def add_machine(self, name: str = "", *, zone: str = "", host: str = "", weight: int = 100) -> Machine:
+        """A machine more, whose new node knows whom to ask for the cluster, and waits until somebody has it join."""
+        name = name or next(name_of(number) for number in range(len(self.machines) + 1) if name_of(number) not in self.machines)
+        seeds = [machine.address for machine in self.machines.values()]
+        machine = self._make(name, {"node.seeds": seeds, "node.zone": zone, "node.host": host or name, "node.weight": weight})
+        machine.start()
+        return machine
+
+    async def join(self, *names: str, through: str = "") -> ChangeReply:
+        """These machines become members, in one step; `settled` returns when that is over."""
+        await self.until(lambda: all(self[name].node_id is not None for name in names), READY_S)
+        return await self.change(*(Join(member=self[name].entry) for name in names), through=through)
+
+    async def leave(self, *names: str, dead: bool = False, through: str = "") -> ChangeReply:
+        """These members depart for ever, in one step. `dead`: nobody waits for them, and what they hold is given up."""
+        return await self.change(*(Leave(node_id=self[name].entry.id, dead=dead) for name in names), through=through)
+
+    async def replace(self, old: str, new: str, *, dead: bool = False, through: str = "") -> ChangeReply:
+        """Another machine takes the places of a member, which departs for ever; `dead` as in `leave`."""
+        await self.until(lambda: self[new].node_id is not None, READY_S)
+        return await self.change(Replace(old=self[old].entry.id, member=self[new].entry, dead=dead), through=through)
+
+    async def set_weight(self, name: str, weight: int, *, through: str = "") -> ChangeReply:
+        """A member is to hold another share of the data."""
+        return await self.change(WeightChange(node_id=self[name].entry.id, weight=weight), through=through)
+
+    async def change(self, *changes: MemberChange, through: str = "", unsafe: bool = False) -> ChangeReply:
+        """Asks one member that runs for these changes, as an operator's command does; DynamoError when it refuses or does not answer."""
+        view = newest_view(self.machines.values())
+        running = [one.name for one in self.machines.values() if one.up and view is not None and one.node_id in view.members]
+        member = through or self.chance.choice(running or list(self.machines))
+        async with self.connect(member, host="operator", partition_aware=False) as client:
+            reply = await client.cluster._any(ChangeRequest(changes=list(changes), unsafe=unsafe), ChangeReply, None)
+        return reply
+
+    async def settled(self, within_s: float = SETTLED_S) -> None:
+        """Returns when no change of members is under way or waits, all members agree on the placement, and nobody is left that leaves."""
+        await self.until(lambda: not unsettled(self.machines.values()), within_s)
+
     # What can happen to it ------------------------------------------------------------------------------------------------------------
 
     async def kill(self, *names: str) -> None:
@@ -108,6 +164,11 @@ class Cluster:
         """These machines lose their power: what was not synced may be gone, at worst all of it, and nobody is told."""
         for name in names:
             await self.clock.moment(partial(self.machines[name].cut_power, at_worst=at_worst))
+
+    async def destroy(self, *names: str) -> None:
+        """These machines are gone for good, with all that their disks held."""
+        for name in names:
+            await self.clock.moment(self.machines[name].destroy)
 
     async def restart(self, *names: str) -> None:
         """These nodes run again, on what their disks hold; a frozen one goes on."""
@@ -155,8 +216,10 @@ class Cluster:
         return [[by_id[placement.node_ids[index]] for index in ring.homes_of(partition)] for partition in range(self.partitions)]
 
     def placement(self) -> Placement:
-        """The placement in force, as the first node that knows one knows it."""
-        return next(one.node.cluster.placement for one in self.machines.values() if one.node and one.node.cluster.placement)
+        """The placement by which reads go, as the node that has come furthest knows it."""
+        found = newest_placement(self.machines.values())
+        assert found is not None, "no process runs that knows a placement"
+        return found
 
     def store_key(self, key: bytes, bucket: bytes = b"") -> bytes:
         view = next(one.node.cluster.view for one in self.machines.values() if one.node and one.node.cluster.view)
@@ -166,6 +229,11 @@ class Cluster:
         """What one machine holds of a key; None: nothing."""
         record = self.machines[name].engine.get(self.store_key(key, bucket))
         return None if record is None else Siblings(decode_record(record).packed)
+
+
+def name_of(number: int) -> str:
+    """Machines are called a to z, then aa, ab and so on."""
+    return chr(ord("a") + number) if number < 26 else name_of(number // 26 - 1) + name_of(number % 26)
 
 
 def run(scenario: Callable[..., Awaitable[T]], *args: object, seed: int = 0, nodes: int = 3, partitions: int = 16, **settings: Any) -> T:

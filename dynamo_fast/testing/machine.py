@@ -36,12 +36,13 @@ PORT = 7400
 
 
 class State(Enum):
-    """STOPPED: no process. FROZEN: one that stands still. DARK: no power either."""
+    """STOPPED: no process. FROZEN: one that stands still. DARK: no power either. DESTROYED: that, for good, and nothing on its disk."""
 
     STOPPED = "stopped"
     RUNNING = "running"
     FROZEN = "frozen"
     DARK = "dark"
+    DESTROYED = "destroyed"
 
 
 class Machine:
@@ -80,6 +81,13 @@ class Machine:
         return load_config(flags=given)
 
     @property
+    def entry(self) -> NodeEntry:
+        """How its node presents itself, once its directory was opened."""
+        assert self.node_id is not None, f"{self.name} has not started yet"
+        own = self.config.node
+        return NodeEntry(id=self.node_id, address=self.address, host=own.host, zone=own.zone, weight=own.weight)
+
+    @property
     def up(self) -> bool:
         return self.state is State.RUNNING
 
@@ -99,7 +107,11 @@ class Machine:
     # Its process ----------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """A new process on whatever the disk holds; nothing if there is one, but that one that drains still has a successor."""
+        """A new process on whatever the disk holds; nothing if there is one, but that one that drains still has a successor. What was
+        destroyed stays so.
+        """
+        if self.state is State.DESTROYED:
+            return
         if self.state in (State.RUNNING, State.FROZEN):
             self._succeeded = self._stop.is_set()
             return
@@ -125,10 +137,8 @@ class Machine:
             try:
                 directory = await env.offload(open_directory, DATA, env)
                 self.node_id = directory.node_id
-                own = NodeEntry(id=directory.node_id, address=self.address, host=config.node.host, zone=config.node.zone,
-                                weight=config.node.weight)  # fmt: skip
                 self.engine.on_sync = lambda: self._start_sync(life)
-                self.node = Node(config, env, directory, own, self.engine, self._builder(life, chance))  # type: ignore[arg-type]
+                self.node = Node(config, env, directory, self.entry, self.engine, self._builder(life, chance))  # type: ignore[arg-type]
                 again = await self.node.run(Listener(self.address), self._stop, lambda address: None)  # type: ignore[arg-type]
             except Exception as error:
                 self.failure = error
@@ -180,7 +190,7 @@ class Machine:
         self.cluster.clock.after(took_s, self._finish_sync, life, self.engine.written_to)
 
     def _finish_sync(self, life: Life, position: int) -> None:
-        if life is not self._life or self.state in (State.STOPPED, State.DARK):
+        if life is not self._life or self.state not in (State.RUNNING, State.FROZEN):
             return
         if self.fail_next_sync is not None:
             self.engine.fail_sync(self.fail_next_sync)
@@ -223,7 +233,7 @@ class Machine:
 
         at_worst: nothing of it survives.
         """
-        if self.state is State.DARK:
+        if self.state in (State.DARK, State.DESTROYED):
             return
         if self._reactor is not None:
             self._reactor.die(silently=True)
@@ -233,6 +243,13 @@ class Machine:
         self.engine.reopen(self.engine.durable if at_worst else self._chance.choice([self.engine.durable, *written]))
         self.suspect()
         self._gone(State.DARK)
+
+    def destroy(self) -> None:
+        """The machine is gone for good, with all that it held, and nobody is told."""
+        self.cut_power()
+        self.disk.files = {}
+        self.engine.replace_disk({})
+        self.state = State.DESTROYED
 
     def freeze(self) -> None:
         """SIGSTOP: its kernel still takes what is sent to it."""
