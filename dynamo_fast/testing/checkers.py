@@ -6,7 +6,7 @@ It needs no search: walk back from the final versions along what each had seen, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dynamo_fast.core.siblings import Siblings
@@ -141,6 +141,41 @@ def hint_gone_early(key: bytes, kept: bytes, owners: Mapping[str, bytes | None])
         for name, held in owners.items()
         if held is None or Siblings(held).merge(hint).packed != held
     ]  # fmt: skip
+
+
+def copy_gone_early(key: bytes, kept: bytes, homes: Mapping[str, bytes | None], copies: int) -> list[Violation]:
+    """A copy, packed, that is being removed by somebody who is no home any more; by home, what that one has on disk: as many as make a
+    write safe have all that the copy says."""
+    copy = Siblings(kept)
+    whole = [name for name, held in homes.items() if held is not None and Siblings(held).merge(copy).packed == held]
+    if len(whole) >= copies:
+        return []
+    text = f"a copy of {key!r} was removed by one that had been its home, and of the homes {', '.join(homes)}"
+    return [Violation("membership changes lose nothing", key, f"{text} only {', '.join(whole) or 'none'} had all of it on disk")]
+
+
+def wrong_homes(homes: Sequence[Sequence[str]], members: Collection[str], departed: Collection[str], replicas: int) -> list[Violation]:
+    """By partition, the names of its homes: as many as there have to be, all different, all of them members."""
+    wanted = min(replicas, len(members))
+    found = []
+    for partition, names in enumerate(homes):
+        strangers = [f"{name}, which has {'left' if name in departed else 'never joined'}" for name in names if name not in members]
+        if len(set(names)) != wanted:
+            found.append(f"partition {partition} has the homes {', '.join(names)}, and should have {wanted}")
+        if strangers:
+            found.append(f"a home of partition {partition} is {' and '.join(strangers)}")
+    return [Violation("every key has N owners", b"", text) for text in found]
+
+
+def strays(homes: Sequence[Sequence[str]], holding: Mapping[str, Iterable[int]]) -> list[Violation]:
+    """By machine, the partitions of which it holds anything: it is a home of all of them."""
+    found = []
+    for name, held in holding.items():
+        foreign = [partition for partition in held if name not in homes[partition]]
+        if foreign:
+            text = f"{name} holds something of the partitions {', '.join(map(str, foreign))}, of which it is no home"
+            found.append(Violation("every key has N owners", b"", text))
+    return found
 
 
 def stale_reads(history: History, n: int, *, strict_only: bool = True) -> list[Violation]:

@@ -14,6 +14,7 @@ from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.machine import Machine, State
 from dynamo_fast.testing.network import Link
+from dynamo_fast.testing.operator import Operator
 
 YEAR_S = 365 * 86400
 
@@ -23,6 +24,7 @@ class Faults:
 
     def __init__(self, cluster: Cluster, guard: Guard, chance: random.Random, kinds: Sequence[str], every_s: float, lasts_s: float) -> None:
         self.cluster, self.guard, self.chance = cluster, guard, chance
+        self.operator = Operator(cluster, guard, random.Random(f"{cluster.seed} operator"))
         self.counts: dict[str, int] = {}
         self.every_s, self.lasts_s = every_s, lasts_s
         self._kinds = [KINDS[name] for name in kinds]
@@ -48,7 +50,8 @@ class Faults:
 
     @property
     def machines(self) -> list[Machine]:
-        return list(self.cluster.machines.values())
+        """All but those that are destroyed for good."""
+        return [one for one in self.cluster.machines.values() if not one.destroyed]
 
     def _next(self) -> None:
         self.cluster.clock.after(self.chance.expovariate(1.0) * self.every_s, self._strike, self._round)
@@ -82,7 +85,7 @@ class Faults:
 
     def names(self) -> list[str]:
         """All hosts in an order drawn anew, the clients' among them."""
-        names = [*self.cluster.machines, "client0", "client1"]
+        names = [*(one.name for one in self.machines), "client0", "client1"]
         self.chance.shuffle(names)
         return names
 
@@ -101,7 +104,7 @@ class Faults:
     def weather(self, **change: object) -> None:
         """Another weather on the links of one machine, or on all, for a while."""
         names = self.names()
-        machine = self.chance.choice([None, *self.cluster.machines])
+        machine = self.chance.choice([None, *(one.name for one in self.machines)])
         links = [self.cluster.network.link(a, b) for a in names for b in names if a != b and machine in (None, a, b)]
         before = [{name: getattr(link, name) for name in change} for link in links]
         for link in links:

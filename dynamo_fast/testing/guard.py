@@ -20,6 +20,7 @@ class Guard:
         self._promises = sorted(set(promises))
         self.darkened: set[str] = set()  # machines that lost what was not synced
         self.destroyed: set[str] = set()  # machines that lost what was
+        self.lost: set[str] = set()  # of those destroyed, the machines that do not come back
         self.refused = 0
         self.lossless = True  # nothing was ever lost anywhere, so that strict reads must be regular
 
@@ -31,9 +32,16 @@ class Guard:
         """Asks for a fault that takes records from a disk."""
         return self._note(self.darkened, self.destroyed | {machine})
 
+    def may_lose(self, machine: str) -> bool:
+        """Asks for the end of a machine, with its disk; one at a time, whatever the promises are."""
+        if self.lost or not self._note(self.darkened, self.destroyed | {machine}):
+            return False
+        self.lost = {machine}
+        return True
+
     def healed(self) -> None:
         """Every home holds everything, on disk."""
-        self.darkened, self.destroyed = set(), set()
+        self.darkened, self.destroyed, self.lost = set(), set(), set()
 
     def _note(self, darkened: set[str], destroyed: set[str]) -> bool:
         hit = len(darkened | destroyed)

@@ -92,6 +92,10 @@ class Machine:
         return self.state is State.RUNNING
 
     @property
+    def destroyed(self) -> bool:
+        return self.state is State.DESTROYED
+
+    @property
     def reactor(self) -> VirtualReactor:
         """Of the process that runs."""
         assert self._reactor is not None, f"{self.name} is {self.state.value}"

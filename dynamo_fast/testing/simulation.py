@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import trio
 
@@ -19,9 +18,10 @@ from dynamo_fast.client.bucket import Bucket
 from dynamo_fast.client.client import Client
 from dynamo_fast.client.errors import DynamoError
 from dynamo_fast.core.options import BucketSettings
+from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record
-from dynamo_fast.testing import checkers, cluster
+from dynamo_fast.testing import checkers, cluster, rest
 from dynamo_fast.testing.checkers import Final, Violation
 from dynamo_fast.testing.clock import Stuck
 from dynamo_fast.testing.cluster import Cluster
@@ -29,11 +29,13 @@ from dynamo_fast.testing.faults import Faults
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.history import Fate, History, Version, Write, write_of
 from dynamo_fast.testing.machine import Machine
+from dynamo_fast.testing.members import members_of, unsettled
 from dynamo_fast.testing.swarm import Mix
 from dynamo_fast.testing.workload import CART, Actor, Probes, PutIds, join_carts
 
 N = 3
 RECOVERY_S = 60.0  # from healing until every node is connected, and from then until the homes agree
+SETTLED_S = 120.0  # from then until the changes of members are over, and those that leave are gone
 LOOK_S = 0.5
 OUTLIVE_S = 20.0  # until those that are left have found out
 OUTLIVE_WRITES = 10
@@ -78,8 +80,7 @@ class Simulation:
                 self.put_ids.note(client)
             if self.history.last_write_wins:
                 await clients[0].cluster.set_bucket(LAST_WRITE_WINS, BucketSettings(reconcile="last-write-wins"))
-            for machine in cluster.machines.values():
-                machine.engine.on_removal = partial(self._removed, machine)
+            cluster.on_removal = self._removed
             actors = [self._actor(number, clients[number % mix.clients]) for number in range(mix.actors)]
             for _ in range(mix.rounds):
                 await self._round(actors)
@@ -112,9 +113,11 @@ class Simulation:
         How they are gone differs: killed, frozen, or alone on the other side of a cut; that is over when the round's rest begins.
         """
         cluster, chance = self.cluster, self.cluster.chance
-        names = list(cluster.machines)
-        chance.shuffle(names)
-        core, gone = sorted(names[:N]), names[N:]
+        placement = cluster.placement()
+        members = [one.name for one in members_of(cluster.machines.values()) if one.up and one.node_id in placement.node_ids]
+        chance.shuffle(members)
+        core = sorted(members[:N])
+        gone = [name for name, machine in cluster.machines.items() if name not in core and not machine.destroyed]
         for name in gone:
             how = chance.choice([cluster.kill, cluster.freeze, None])
             if how is not None:
@@ -142,48 +145,70 @@ class Simulation:
         await cluster.clock.moment(self.faults.heal)
 
     def _removed(self, machine: Machine, store_key: bytes, record: bytes) -> None:
-        """A hint may go when its owner has it on disk. (One that is too old to wait goes elsewhere, and destroyed disks have nothing.)"""
-        parts = decode_record(record)
-        newest_ms = max((one.timestamp_ms for one in Siblings(parts.packed).siblings), default=0)
-        too_old = newest_ms < machine.wall_ms() - 1000 * machine.config.limits.hint_age_max_s
-        if not parts.owed or too_old or parts.placement_number != self.cluster.placement().number & 0xFFFF:
+        """A hint may go when its owner has it on disk (one that is too old to wait goes elsewhere, and destroyed disks have nothing); what
+        had been a home's copy when W of the homes have it there."""
+        parts, node = decode_record(record), machine.node
+        if node is None or node.cluster.hint_placement is None or machine.name in self.faults.operator.lost:
             return
-        homes = self.cluster.homes_of_partitions()[machine.engine.forest.place(store_key[:16])[0]]
-        owners = [one for slot, one in enumerate(homes) if parts.owed >> slot & 1 and one.name not in self.guard.destroyed]
-        on_disk = {one.name: one.engine.on_disk(store_key) for one in owners}
+        partition = machine.engine.forest.place(store_key[:16])[0]
+        placements = node.cluster.unretired
+        if not parts.owed and any(machine.node_id in homes_in(placement, partition) for placement in placements):
+            return  # a home that forgets a delete
+        newest_ms = max((one.timestamp_ms for one in Siblings(parts.packed).siblings), default=0)
+        if parts.owed and newest_ms < machine.wall_ms() - 1000 * machine.config.limits.hint_age_max_s:
+            return
+        placement = node.cluster.hint_placement
+        names = {one.node_id: name for name, one in self.cluster.machines.items()}
+        homes = [names[node_id] for node_id in homes_in(placement, partition)]
+        if parts.owed and parts.placement_number == placement.number & 0xFFFF:
+            homes = [name for slot, name in enumerate(homes) if parts.owed >> slot & 1]
+        whole = [name for name in homes if name not in self.guard.destroyed]
+        on_disk = {name: self.cluster[name].engine.on_disk(store_key) for name in whole}
         held = {name: None if one is None else decode_record(one).packed for name, one in on_disk.items()}
-        self.violations += checkers.hint_gone_early(parts.key, parts.packed, held)
-        self.probes.hit("hints removed")
+        if parts.owed:
+            self.violations += checkers.hint_gone_early(parts.key, parts.packed, held)
+            self.probes.hit("hints removed")
+        else:
+            copies = min(machine.config.requests.w, len(homes)) - (len(homes) - len(whole))
+            self.violations += checkers.copy_gone_early(parts.key, parts.packed, held, copies)
+            self.probes.hit("copies parted with")
 
     # Rest ---------------------------------------------------------------------------------------------------------------------------
 
     async def _come_to_rest(self, judge: Client) -> bool:
-        """Returns when all homes of all keys should hold the same, on disk; False when the nodes do not find each other again."""
-        cluster = self.cluster
+        """Returns when all homes of all keys should hold the same, on disk; False when the nodes do not find each other again, or do not
+        come to an end with the changes of members."""
+        cluster, operator = self.cluster, self.faults.operator
         try:
-            await cluster.until(self._well, RECOVERY_S)
+            await cluster.until(lambda: rest.well(cluster), RECOVERY_S)
         except trio.TooSlowError:
             states = ", ".join(f"{one.name} {one.state.value} ({one.failure or 'no failure'})" for one in cluster.machines.values())
             self.violations.append(Violation("recovery", b"", f"{RECOVERY_S:g} s after healing the nodes are not connected: {states}"))
             return False
-        with trio.move_on_after(RECOVERY_S):
-            while self._hints() or self._diverged_trees() or self._in_doubt():  # noqa: ASYNC110  time is what has to pass
+        if unburied := await operator.bury_all():
+            self.violations.append(Violation("recovery", b"", f"nobody takes it that {', '.join(unburied)} is dead"))
+        with trio.move_on_after(SETTLED_S):
+            while unsettled(cluster.machines.values()):  # noqa: ASYNC110  time is what has to pass
                 await trio.sleep(LOOK_S)
-        if hints := self._hints():
+        if left := unsettled(cluster.machines.values()):
+            text = f"{SETTLED_S:g} s after healing the members are not done with their changes: {'; '.join(left)}"
+            self.violations.append(Violation("membership changes come to an end", b"", text))
+            return False
+        with trio.move_on_after(RECOVERY_S):
+            while rest.strays(cluster, operator.lost) or rest.diverged_trees(cluster) or rest.in_doubt(cluster):  # noqa: ASYNC110
+                await trio.sleep(LOOK_S)
+        if hints := rest.strays(cluster, operator.lost):
             self.violations.append(Violation("convergence", b"", f"{RECOVERY_S:g} s after healing hints are left on {hints}"))
-        if in_doubt := self._in_doubt():
+        if in_doubt := rest.in_doubt(cluster):
             self.violations.append(Violation("recovery", b"", f"{RECOVERY_S:g} s after healing {in_doubt} still may have lost data"))
-        self.violations += self._diverged_trees()
+        self.violations += rest.diverged_trees(cluster)
+        self.violations += rest.ownership(cluster, N, operator.lost)
         for key, bucket in self._keys(judge).items():
             await self._read_everywhere(key, bucket)
         await trio.sleep(1)  # repairs come after the answers
         for machine in cluster.machines.values():
             machine.engine.finish_syncs()
         return True
-
-    def _well(self) -> bool:
-        """All processes run, take writes and are connected: one whose fsync failed restarts first."""
-        return self.cluster.ready() and all(one.up and one.engine.read_only is None for one in self.cluster.machines.values())
 
     def _keys(self, judge: Client) -> dict[bytes, Bucket]:
         history = self.history
@@ -200,24 +225,6 @@ class Simulation:
                     if attempt == 2:
                         self.violations.append(Violation("recovery", key, f"after healing {key!r} cannot be read with R={r}: {error}"))
                 await trio.sleep(1)
-
-    def _hints(self) -> list[str]:
-        """The machines that hold records of which they are no home."""
-        return [
-            machine.name
-            for partition, homes in enumerate(self.cluster.homes_of_partitions())
-            for machine in self.cluster.machines.values()
-            if machine not in homes and machine.engine.holds(partition)
-        ]
-
-    def _in_doubt(self) -> list[str]:
-        """The homes that do not count for strict reads, since they may have lost something."""
-        return [
-            machine.name
-            for partition, homes in enumerate(self.cluster.homes_of_partitions())
-            for machine in homes
-            if machine.engine.is_suspect(partition)
-        ]
 
     # Judgement ----------------------------------------------------------------------------------------------------------------------
 
@@ -243,7 +250,7 @@ class Simulation:
         found += checkers.broken_sessions(history)
         if self.guard.lossless:
             found += checkers.stale_reads(history, N)
-        found += self._diverged_trees()
+        found += rest.diverged_trees(self.cluster)
         for machine in self.cluster.machines.values():
             found += [Violation("no bug meets a frame", b"", f"{machine.name}: {error!r}") for error in machine.errors]
         found += [
@@ -275,14 +282,10 @@ class Simulation:
     def _of_put(self) -> dict[bytes, int]:
         return {one.put_id: one.number for one in self.history.writes if one.put_id}
 
-    def _diverged_trees(self) -> list[Violation]:
-        """The Merkle roots of each partition agree among its homes."""
-        found = []
-        for partition, homes in enumerate(self.cluster.homes_of_partitions()):
-            roots = {one.name: one.engine.forest.root(partition) for one in homes}
-            if len(set(roots.values())) > 1:
-                found.append(Violation("convergence", b"", f"the trees of partition {partition} differ: {roots}"))
-        return found
+
+def homes_in(placement: Placement, partition: int) -> list[bytes]:
+    """The ids of a partition's homes in a placement, in the order of their slots."""
+    return [placement.node_ids[node] for node in placement.table[partition][: placement.replicas]]
 
 
 def items_of(versions: Sequence[Version]) -> frozenset[bytes]:
@@ -315,5 +318,6 @@ def simulate(mix: Mix, watch: Callable[[Cluster], None] = lambda cluster: None) 
     verdict.digest, verdict.simulated_s = world.trace.digest, world.clock.now
     verdict.events, verdict.chunks, verdict.acknowledged = world.clock.events, world.network.chunks, history.acknowledged
     verdict.stale_reads = len(checkers.stale_reads(history, N, strict_only=False))
-    verdict.faults, verdict.probes = simulation.faults.counts, simulation.probes.counts | world.totals
+    verdict.faults = simulation.faults.counts
+    verdict.probes = simulation.probes.counts | simulation.faults.operator.counts | world.totals
     return verdict

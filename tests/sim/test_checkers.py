@@ -166,3 +166,35 @@ def test_a_hint_goes_when_its_owner_has_all_of_it_on_disk() -> None:
     assert checkers.hint_gone_early(KEY, hint.packed, held) == []
     found = checkers.hint_gone_early(KEY, hint.packed, {"a": None, "b": other.packed})
     assert [one.promise for one in found] == ["hints reach their owners"] * 2
+
+
+def test_a_copy_goes_when_enough_homes_have_all_of_it_on_disk() -> None:
+    copy = Siblings().put(b"one", node=bytes(16))
+    other = Siblings().put(b"other", node=b"o" * 16)
+    homes = {"a": copy.packed, "b": copy.merge(other).packed, "c": other.packed, "d": None}
+    assert checkers.copy_gone_early(KEY, copy.packed, homes, 2) == []
+    found = checkers.copy_gone_early(KEY, copy.packed, homes, 3)
+    assert [one.promise for one in found] == ["membership changes lose nothing"]
+    assert "only a, b had all of it" in found[0].text
+
+
+@pytest.mark.parametrize(("homes", "told"), [
+    ([["a", "b", "c"], ["b", "c", "d"]], []),
+    ([["a", "b", "c"], ["b", "c"]], ["partition 1 has the homes b, c, and should have 3"]),
+    ([["a", "b", "b"], ["b", "c", "d"]], ["partition 0 has the homes a, b, b, and should have 3"]),
+    ([["a", "b", "z"], ["b", "c", "d"]], ["a home of partition 0 is z, which has left"]),
+    ([["a", "b", "y"], ["b", "c", "d"]], ["a home of partition 0 is y, which has never joined"]),
+])  # fmt: skip
+def test_every_partition_has_n_homes_that_are_members(homes: list[list[str]], told: list[str]) -> None:
+    assert [one.text for one in checkers.wrong_homes(homes, {"a", "b", "c", "d"}, {"z"}, 3)] == told
+
+
+def test_two_members_are_two_homes() -> None:
+    assert checkers.wrong_homes([["a", "b"]], {"a", "b"}, set(), 3) == []
+
+
+def test_who_is_no_home_holds_nothing() -> None:
+    homes = [["a", "b", "c"], ["b", "c", "d"]]
+    assert checkers.strays(homes, {"a": [0], "b": [0, 1], "z": []}) == []
+    found = checkers.strays(homes, {"a": [0, 1], "z": [0]})
+    assert [one.text.split(",")[0] for one in found] == ["a holds something of the partitions 1", "z holds something of the partitions 0"]

@@ -49,6 +49,19 @@ def test_a_single_copy_may_not_be_lost() -> None:
     assert guard.may_darken("a")
 
 
+def test_machines_end_one_at_a_time_and_only_where_one_disk_may_be_lost() -> None:
+    guard = Guard([(3, 3)])
+    assert guard.may_lose("a")
+    assert guard.destroyed == {"a"}
+    assert not guard.may_lose("b")
+    assert guard.may_destroy("b")
+    guard.healed()
+    assert guard.may_lose("b")
+    guard = Guard([(1, 1)])
+    assert not guard.may_lose("a")
+    assert guard.lossless
+
+
 @pytest.mark.parametrize("promise", [(w, dw) for w in (1, 2, 3) for dw in range(w + 1)])
 def test_whatever_it_allows_leaves_a_copy(promise: tuple[int, int]) -> None:
     """Against the definition: W machines out of four hold the write, DW of them on disk; after all faults somebody still does."""
