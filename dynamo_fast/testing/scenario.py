@@ -34,6 +34,9 @@ from dynamo_fast.client.errors import DynamoError
 from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.testing.cluster import Cluster, run
+from dynamo_fast.testing.load import Load
+from dynamo_fast.testing.members import members_of, newest_view, unsettled
+from dynamo_fast.wire.membership_messages import ChangeReply
 
 INDENT = "    "
 
@@ -51,6 +54,7 @@ class Scenario:
         self._clients: dict[str, Client] = {}
         self._contexts: dict[str, bytes] = {}
         self._epochs: dict[bytes, list[bytes]] = {}
+        self._load: Load | None = None
 
     async def perform(self, line: str) -> list[str]:
         """What one command shows."""
@@ -60,7 +64,7 @@ class Scenario:
             raise ScenarioError(f"no such command: {line!r}")
         options = dict(word.split("=", 1) for word in words if "=" in word)
         plain = [word for word in words if "=" not in word]
-        for preposition in ("via", "as", "with", "on", "to"):
+        for preposition in ("via", "as", "with", "on", "to", "by"):
             if preposition in plain:
                 at = plain.index(preposition)
                 options[preposition] = plain[at + 1]
@@ -111,6 +115,67 @@ class Scenario:
     async def do_bucket(self, name: str, reconcile: str) -> None:
         await (await self._client("")).cluster.set_bucket(name, BucketSettings(reconcile=reconcile))  # type: ignore[arg-type]
 
+    async def do_work(self) -> None:
+        """Clients begin with strict writes and strict reads of a few keys, and go on until `rest`."""
+        self._load = Load(self.cluster)
+        await self.cluster.nursery.start(self._load.run)
+
+    async def do_rest(self) -> list[str]:
+        """They end, and this is what they say."""
+        assert self._load is not None, "`rest` comes after `work`"
+        await self._load.stop()
+        return await self._load.verdict(await self._client(""))
+
+    # Members --------------------------------------------------------------------------------------------------------------------------
+
+    async def do_add(self, *names: str, zone: str = "", host: str = "", weight: str = "100") -> None:
+        """Machines more, which wait until somebody has them join."""
+        for name in names:
+            self.cluster.add_machine(name, zone=zone, host=host, weight=int(weight))
+        await self.cluster.until(lambda: all(one.node is not None and one.node.cluster.view is not None
+                                             for one in map(self.cluster.__getitem__, names)), 30)  # fmt: skip
+
+    async def do_join(self, *names: str, via: str = "") -> list[str]:
+        return accepted(await self.cluster.join(*names, through=via))
+
+    async def do_leave(self, *names: str, via: str = "") -> list[str]:
+        return accepted(await self.cluster.leave(*names, through=via))
+
+    async def do_replace(self, old: str, by: str, via: str = "") -> list[str]:
+        return accepted(await self.cluster.replace(old, by, through=via))
+
+    async def do_declare_dead(self, *names: str, by: str = "", via: str = "") -> list[str]:
+        """Nobody waits for these any more; another one takes the place of the one that is named, if one is."""
+        if by:
+            return accepted(await self.cluster.replace(names[0], by, dead=True, through=via))
+        return accepted(await self.cluster.leave(*names, dead=True, through=via))
+
+    async def do_weight(self, name: str, weight: str, via: str = "") -> list[str]:
+        return accepted(await self.cluster.set_weight(name, int(weight), through=via))
+
+    async def do_settle(self, within_s: str = "120") -> list[str]:
+        """Waits until every change of members is over; who holds how many partitions then, or what is still to be done."""
+        try:
+            await self.cluster.settled(float(within_s))
+        except trio.TooSlowError:
+            return unsettled(self.cluster.machines.values())
+        placement, names = self.cluster.placement(), {one.node_id: name for name, one in self.cluster.machines.items()}
+        loads = sorted((names[node_id], load) for node_id, load in placement.loads().items())
+        return [f"placement {placement.number}: " + " ".join(f"{name} {load}" for name, load in loads)]
+
+    async def do_members(self) -> list[str]:
+        """What each machine is, as those know that know most."""
+        view, members = newest_view(self.cluster.machines.values()), members_of(self.cluster.machines.values())
+        lines = []
+        for name, machine in self.cluster.machines.items():
+            what = "waits" if view is None or machine.node_id not in view.departed else "is leaving"
+            if machine in members:
+                what = "member"
+            elif view is not None and machine.node_id in view.dead:
+                what = "gone"
+            lines.append(f"{name}  {what}")
+        return lines
+
     # What happens ---------------------------------------------------------------------------------------------------------------------
 
     async def do_kill(self, *names: str) -> None:
@@ -129,6 +194,10 @@ class Scenario:
     async def do_start(self, *names: str) -> None:
         """Does not wait for them to find the others."""
         await self.cluster.restart(*names)
+
+    async def do_destroy(self, *names: str) -> None:
+        """These machines are gone for good."""
+        await self.cluster.destroy(*names)
 
     async def do_wipe(self, name: str) -> None:
         """The records of a machine that is down are gone."""
@@ -198,6 +267,11 @@ class Scenario:
         if key not in epochs:
             epochs.append(key)
         return f"{name}{epochs.index(key) + 1}:{counter}"
+
+
+def accepted(reply: ChangeReply) -> list[str]:
+    """What an operator is told."""
+    return [f"for placement {reply.number}" if reply.number else "waits for the change that is under way"]
 
 
 def shown(value: bytes, deleted: bool) -> str:
