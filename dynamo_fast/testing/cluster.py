@@ -24,7 +24,7 @@ import trio
 from dynamo_fast.client.client import Client, connect
 from dynamo_fast.client.settings import Settings
 from dynamo_fast.core.digest import key_position
-from dynamo_fast.core.membership import Join, Leave, MemberChange, Replace, WeightChange
+from dynamo_fast.core.membership import Join, Leave, MemberChange, Replace, WeightChange, ZoneChange
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record, encode_store_key
@@ -139,6 +139,10 @@ class Cluster:
     async def set_weight(self, name: str, weight: int, *, through: str = "") -> ChangeReply:
         """A member is to hold another share of the data."""
         return await self.change(WeightChange(node_id=self[name].entry.id, weight=weight), through=through)
+
+    async def set_zone(self, name: str, zone: str, *, through: str = "") -> ChangeReply:
+        """The machine of a member, with all members on it, is in that zone from now on."""
+        return await self.change(ZoneChange(host=self[name].entry.host, zone=zone), through=through)
 
     async def change(self, *changes: MemberChange, through: str = "", unsafe: bool = False) -> ChangeReply:
         """Asks one member that runs for these changes, as an operator's command does; DynamoError when it refuses or does not answer."""

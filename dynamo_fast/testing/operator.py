@@ -14,7 +14,6 @@ from functools import partial
 import trio
 
 from dynamo_fast.client.errors import BadRequest, DynamoError
-from dynamo_fast.core.membership import ZoneChange
 from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.machine import Machine
@@ -96,7 +95,7 @@ class Operator:
         self._start(partial(self.cluster.set_weight, name, weight))
 
     def move(self, name: str, zone: str) -> None:
-        self._start(partial(self.cluster.change, ZoneChange(host=self.cluster[name].entry.host, zone=zone)))
+        self._start(partial(self.cluster.set_zone, name, zone))
 
     def lose(self, name: str, *, destroyed: bool) -> bool:
         """A machine loses its power, and everything that it holds if it is destroyed; False: that would be more than the promises allow.

@@ -153,6 +153,10 @@ class Scenario:
     async def do_weight(self, name: str, weight: str, via: str = "") -> list[str]:
         return accepted(await self.cluster.set_weight(name, int(weight), through=via))
 
+    async def do_zone(self, name: str, zone: str, via: str = "") -> list[str]:
+        """A machine, with all members on it, is in that zone from now on."""
+        return accepted(await self.cluster.set_zone(name, zone, through=via))
+
     async def do_settle(self, within_s: str = "120") -> list[str]:
         """Waits until every change of members is over; who holds how many partitions then, or what is still to be done."""
         try:
