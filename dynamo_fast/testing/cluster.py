@@ -83,10 +83,13 @@ class Cluster:
     # Its life -------------------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """All machines; returns when every one is ready for requests."""
+        """All machines; returns when every one is ready for requests, raises what has ended one of them."""
         for machine in self.machines.values():
             machine.start()
         await self.until(self.ready, READY_S)
+        for machine in self.machines.values():
+            if machine.failure is not None:
+                raise machine.failure
 
     def ready(self) -> bool:
         """Whether every process that runs knows its cluster, and all members among them are connected."""
