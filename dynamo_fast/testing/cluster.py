@@ -130,14 +130,15 @@ class Cluster:
         await self.until(lambda: all(self[name].node_id is not None for name in names), READY_S)
         return await self.change(*(Join(member=self[name].entry) for name in names), through=through)
 
-    async def leave(self, *names: str, dead: bool = False, through: str = "") -> ChangeReply:
+    async def leave(self, *names: str, dead: bool = False, through: str = "", unsafe: bool = False) -> ChangeReply:
         """These members depart for ever, in one step. `dead`: nobody waits for them, and what they hold is given up."""
-        return await self.change(*(Leave(node_id=self[name].entry.id, dead=dead) for name in names), through=through)
+        return await self.change(*(Leave(node_id=self[name].entry.id, dead=dead) for name in names), through=through, unsafe=unsafe)
 
-    async def replace(self, old: str, new: str, *, dead: bool = False, through: str = "") -> ChangeReply:
+    async def replace(self, old: str, new: str, *, dead: bool = False, through: str = "", unsafe: bool = False) -> ChangeReply:
         """Another machine takes the places of a member, which departs for ever; `dead` as in `leave`."""
         await self.until(lambda: self[new].node_id is not None, READY_S)
-        return await self.change(Replace(old=self[old].entry.id, member=self[new].entry, dead=dead), through=through)
+        change = Replace(old=self[old].entry.id, member=self[new].entry, dead=dead)
+        return await self.change(change, through=through, unsafe=unsafe)
 
     async def set_weight(self, name: str, weight: int, *, through: str = "") -> ChangeReply:
         """A member is to hold another share of the data."""

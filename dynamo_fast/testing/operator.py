@@ -114,18 +114,21 @@ class Operator:
         return True
 
     def bury(self, name: str) -> None:
-        """The members are told that a machine is dead; another one takes its place where too few would be left."""
-        if self._buried(name) or self.cluster[name].node_id is None:
+        """The members are told that a machine is dead, unless it has come back; another one takes its place where too few would be left.
+
+        What is dead is dead: it is insisted on, though some nodes will have more to hold than they should.
+        """
+        if self._buried(name) or self.cluster[name].up or self.cluster[name].node_id is None:
             return
         machines = list(self.cluster.machines.values())
         is_member = self.cluster[name] in members_of(machines)
         newcomer = self.spare() if is_member and name not in self._let_go and len(self.staying()) < N else None
         self._let_go.add(name)
         if newcomer is None:
-            self._start(partial(self.cluster.leave, name, dead=True))
+            self._start(partial(self.cluster.leave, name, dead=True, unsafe=True))
         else:
             self._taken.add(newcomer)
-            self._start(partial(self.cluster.replace, name, newcomer, dead=True))
+            self._start(partial(self.cluster.replace, name, newcomer, dead=True, unsafe=True))
 
     async def bury_all(self) -> list[str]:
         """Returns once all requests have ended and every machine that was lost is known to be dead; the names of others after BURY_S."""
