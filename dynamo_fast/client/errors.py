@@ -154,6 +154,7 @@ OF_STATUS: dict[int, type[DynamoError]] = {
     Status.NOT_ENOUGH_REPLICAS: NotEnoughReplicas,
     Status.KEY_COLLISION: KeyCollision,
     Status.WRONG_CLUSTER: WrongCluster,
+    Status.DEPARTED: WrongCluster,
     Status.QUORUM_FAILED: QuorumFailed,
     Status.DEADLINE: DeadlineExceeded,
 }

@@ -99,20 +99,25 @@ def progress_of(statuses: Mapping[str, StatusReply | DynamoError]) -> ChangeProg
     old_copies = total(told, "parting", "old_copies")
     same = len({(status.history_digest, status.placement_number) for status in told}) == 1
     if not changes:
-        settled = bool(told) and same and not silent and not beside and not handing_over and not old_copies
+        settled = bool(told) and same and not silent and not beside and not handing_over and not old_copies and all(map(looked, told))
         return ChangeProgress(settled=settled, silent=silent, handing_over=handing_over, old_copies=int(old_copies))
     under_way = [change for change in changes if change.step != STEPS[0]]
     slowest: ChangeStatus = min(under_way or changes, key=lambda change: (-change.to_number, step_number(change.step)))
-    names = beside | {status.node_id: status.address for status in told}
     left = [float(seconds) for status in told if (seconds := status.statistics.get("transfer", {}).get("seconds_left")) is not None]
     return ChangeProgress(
         settled=False, from_number=slowest.from_number if under_way else 0, to_number=slowest.to_number if under_way else 0,
-        step=slowest.step, waiting_for=tuple(sorted(names.get(node_id, node_id.hex()) for node_id in slowest.waiting_for)), silent=silent,
+        step=slowest.step, waiting_for=tuple(sorted(slowest.waiting_for)), silent=silent,
         handing_over=handing_over, waiting_changes=max(change.waiting_changes for change in changes),
         partitions_wanted=int(total(told, "transfer", "partitions_wanted")),
-        partitions_done=int(total(told, "transfer", "partitions_done")), bytes_moved=int(total(told, "transfer", "bytes_moved")),
+        partitions_done=int(total(told, "transfer", "partitions_done")), bytes_moved=int(total(told, "transfer", "bytes")),
         bytes_per_s=total(told, "transfer", "bytes_per_s"), seconds_left=max(left, default=None), old_copies=int(old_copies),
     )  # fmt: skip
+
+
+def looked(status: StatusReply) -> bool:
+    """Whether the node knows if it holds old copies: it looks for them some time after a change. Before the first one nobody does."""
+    number = status.placement_number
+    return number == 1 or status.statistics.get("parting", {}).get("looked_through", number) == number
 
 
 def step_number(step: str) -> int:

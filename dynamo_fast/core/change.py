@@ -1,4 +1,4 @@
-"""How a cluster goes from one placement to the next without a read that misses a write: seven steps and a barrier between any two.
+"""How a cluster goes from one placement to the next without a read that misses a write: six steps and a barrier between any two.
 
 Call the placement that goes O and the one that comes C. A node *does* a step, and *tells* of it (gossip carries what is told) once it has
 done what the step asks and every request that it began before the step is over. A node does a step only when everybody needed has told
@@ -28,13 +28,15 @@ A member declared dead is not waited for. Its word may have counted in a barrier
 that it is dead, so what is told afterwards is told anew with `dead`, the digest of those known to be dead, and counts only for who knows
 the same: no request of the dead one can be merged any more when a barrier is passed without it.
 
-Of two placements announced for one parent the smaller digest counts (lineage.py). A node that has told of steps towards the other begins
-anew: only O can have been read from, since nobody gets past SYNCED before all have told of the same placement.
+Of two placements announced for one parent the smaller digest counts (lineage.py), and who has told of steps towards the other begins
+anew; but a placement is *pinned* once anybody needed has told of SYNCED towards it: it counts, whatever else was announced. Only one can
+be: whoever tells of SYNCED has heard DOUBLE towards it from all, himself included, and goes to no other one any more; so no other one
+can hear DOUBLE from all. And nobody reads in C before all have told of SYNCED: what is not pinned has not been read from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from enum import IntEnum
 from typing import Annotated
 
@@ -80,6 +82,11 @@ def merge_progress(known: dict[bytes, Progress], told: Iterable[Progress]) -> bo
             known[one.node_id] = one
             news = True
     return news
+
+
+def pinned_by(progress: Mapping[bytes, Progress], dead: Container[bytes]) -> set[bytes]:
+    """The digests of placements that count whatever else was announced."""
+    return {one.placement for one in progress.values() if one.step >= Step.SYNCED and one.node_id not in dead}
 
 
 def waited_for(step: Step, placement: bytes, needed: Iterable[bytes], progress: Mapping[bytes, Progress], dead: bytes) -> list[bytes]:

@@ -2,13 +2,15 @@
 
 Every node may announce the next placement, so two may be announced for one parent. Nobody votes: of the children of one
 parent the one with the smaller digest counts, on every node that knows both, and the changes that only the others took in
-go into the next. What was announced stays written where it was until a later placement has replaced it everywhere.
+go into the next. A child that is pinned counts before all others: everybody has told of its second step (change.py), so reads may
+have gone to it. So does one with children of its own, which are announced only when it has settled. Both can be said of one child
+of a parent at most.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Annotated
 
 import msgspec
@@ -76,10 +78,10 @@ def decode_placement_record(data: bytes) -> PlacementRecord:
     return record
 
 
-def settle(records: Iterable[PlacementRecord]) -> Lineage:
-    """The placements that count, from whatever is known of them, in any order and repeated at will.
+def settle(records: Iterable[PlacementRecord], pinned: Container[bytes] = frozenset()) -> Lineage:
+    """The placements that count, from whatever is known of them, in any order and repeated at will. `pinned`: digests.
 
-    Knowing more can replace the end of a chain, never a placement without a smaller sibling: nodes that know the same agree.
+    Knowing more can replace the end of a chain, never a placement that has no sibling: nodes that know the same agree.
     Raises LineageError when the records tell of two first placements, which are two clusters.
     """
     known = {record.digest: record for record in records}
@@ -92,14 +94,17 @@ def settle(records: Iterable[PlacementRecord]) -> Lineage:
     if len(firsts) > 1:
         raise LineageError(f"{len(firsts)} different first placements are of as many clusters")
 
-    def smallest(parent_digest: bytes) -> PlacementRecord | None:
-        return min(children.get(parent_digest, ()), key=lambda record: record.digest, default=None)
+    def counting_one(parent_digest: bytes) -> PlacementRecord | None:
+        def rank(record: PlacementRecord) -> tuple[bool, bool, bytes]:
+            return record.digest not in children, record.digest not in pinned, record.digest
+
+        return min(children.get(parent_digest, ()), key=rank, default=None)
 
     chain: list[PlacementRecord] = []
-    following = smallest(NO_PARENT)
+    following = counting_one(NO_PARENT)
     while following is not None:
         chain.append(following)
-        following = smallest(following.digest)
+        following = counting_one(following.digest)
     descendants: list[PlacementRecord] = list(firsts)
     for record in descendants:  # grows as it goes
         descendants += children.get(record.digest, ())

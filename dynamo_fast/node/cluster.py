@@ -1,10 +1,10 @@
-"""What this node knows of its cluster, on disk before it is in force: the history of changes and the placement that follows from it.
+"""What this node knows of its cluster, on disk before it is in force: the history of changes, the placements that it works by, and how far
+each node has said to be with a change of members (core/change.py).
 
 Every change, our own or learned, goes through `merge`: first the new history is written and synced, then the data plane is told, then
 whoever waits for news is woken. A crash in between leaves a node that knows more than it has acted on, and acts on it when it starts.
-
-Nothing here moves data yet, so the placement is the one of the birth for the life of the cluster; a change that would need another one
-is refused where it is asked for.
+Likewise what this node tells of itself is on its disk before anybody hears it. How it goes from one placement to the next is decided in
+succession.py.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
 import trio
 
-from dynamo_fast.core.change import Step
-from dynamo_fast.core.in_force import in_force
+from dynamo_fast.core.change import Progress, Step, digest_of_dead, merge_progress
+from dynamo_fast.core.in_force import InForce, in_force
 from dynamo_fast.core.membership import (
     AddressChange,
     Change,
     ClusterView,
     HistoryError,
-    MemberChange,
     NodeEntry,
     Record,
     hybrid_time,
@@ -31,18 +31,19 @@ from dynamo_fast.core.membership import (
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.env import Env
 from dynamo_fast.node.birth import placement_of
-from dynamo_fast.node.identity import DataDirectory
+from dynamo_fast.node.identity import DataDirectory, DirectoryRefused
 from dynamo_fast.node.interfaces import DataPlane
+from dynamo_fast.node.placements import Placements
 
 log = logging.getLogger("dynamo_fast.node")
+
+PROGRESS_FILE = "progress"
+_progress_encoder = msgspec.msgpack.Encoder()
+_progress_decoder = msgspec.msgpack.Decoder(Progress)
 
 
 class PlacementRefused(HistoryError):
     """The history asks for a placement that this version does not reproduce; working by another one would lose writes."""
-
-
-class ChangeRefused(HistoryError):
-    """A change of members is asked for, which this version could write down and not carry out."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class UnderWay:
 
 
 class Cluster:
-    """The history and placement of one node. `own` is how this node presents itself to the others."""
+    """The history and placements of one node. `own` is how this node presents itself to the others."""
 
     def __init__(
         self, directory: DataDirectory, own: NodeEntry, env: Env, data_plane: DataPlane, *, partitions: int, replicas: int
@@ -64,6 +65,12 @@ class Cluster:
         self.history = directory.load_history()
         self.placement: Placement | None = None  # by which reads go, and all that there is but during a change
         self.change: UnderWay | None = None
+        self.placements = Placements(directory, env)
+        self.progress: dict[bytes, Progress] = load_progress(directory)
+        self.clock_offsets_ms: dict[bytes, int] = {}  # by node, how far its clock was ahead of ours when we last spoke
+        self.restored = False  # others have heard more from us than this directory knows
+        self.removed = False  # another member has said that we were declared dead, or are gone
+        self._word = max((one.word for one in self.progress.values()), default=0)  # the last that this directory knows
         self._directory = directory
         self._env = env
         self._data_plane = data_plane
@@ -71,6 +78,7 @@ class Cluster:
         self._one_at_a_time = trio.Lock()
         self._news = trio.Event()
         self._told: ClusterView | None = None
+        self._in_force: InForce | None = None
 
     @property
     def node_id(self) -> bytes:
@@ -105,18 +113,55 @@ class Cluster:
 
     @property
     def hint_placement(self) -> Placement | None:
-        """In whose slots hints are kept now, and to whose homes they are handed."""
-        if self.change is not None and self.change.step >= Step.DOUBLE:
+        """In whose slots hints are kept now, and to whose homes they are handed: as of InForce.hint_number."""
+        if self.change is not None and self.change.step >= Step.SWITCHED:
             return self.change.new
         return self.change.old if self.change is not None else self.placement
 
+    @property
+    def company(self) -> frozenset[bytes]:
+        """Whom this node keeps a connection with: members, those that leave, and all homes there are; never the dead, nor itself."""
+        if self.view is None:
+            return frozenset()
+        homes = {node_id for placement in self.unretired for node_id in placement.node_ids}
+        return frozenset((homes | self.view.members.keys() | self.view.leaving) - self.view.dead - {self.node_id})
+
+    def refuses(self, node_id: bytes) -> bool:
+        """Whether that node was declared dead, or has gone: an id that departed never returns."""
+        return self.view is not None and node_id in self.view.dead
+
+    def told_removed(self) -> None:
+        """A member that we dialled has said that we were declared dead, or have left and are gone."""
+        if not self.removed:
+            self.removed = True
+            self._data_plane.drain()
+            if self.view is not None and self.node_id in self.view.departed:
+                log.info("this node has left its cluster, and the others know that it is gone: it can be stopped")
+            else:
+                log.error("this node was declared dead and serves no requests any more: start it with an empty data directory")
+
     def news(self) -> trio.Event:
-        """Set at the next change of the history; ask again after each."""
+        """Set at the next change of the history, of the placements, or of what anybody has told; ask again after each."""
         return self._news
+
+    def wake(self) -> None:
+        """There is news."""
+        self._news, happened = trio.Event(), self._news
+        happened.set()
 
     def start(self) -> None:
         """Puts in force what was on disk; PlacementRefused when this version cannot work by it."""
+        kept = self.placements.kept
+        if len(kept) == 2:
+            old, new = kept
+            told = self.progress.get(self.node_id)
+            step = Step(told.step) if told is not None and told.placement == new.digest else Step.NONE
+            self._work_by(old, new, step, in_force(old, new, step))
+        elif kept:
+            self._work_by(kept[0], None, Step.NONE, in_force(kept[0]))
         self._apply()
+
+    # The history ------------------------------------------------------------------------------------------------------------------
 
     async def merge(self, records: Iterable[Record]) -> list[Record]:
         """Takes in records and returns those that were new, once they are on disk and in force.
@@ -126,18 +171,15 @@ class Cluster:
         async with self._one_at_a_time:
             return await self._merge(records)
 
-    async def add(self, change: Change) -> Record:
-        """Makes a record of a change decided here; as `merge`. It is later than all that this node knows.
-
-        Raises ChangeRefused for a change of members: nothing here moves data yet.
-        """
-        if isinstance(change, MemberChange):
-            raise ChangeRefused("this version moves no data between nodes, so no member can join, leave, be replaced or change its share")
+    async def add(self, *changes: Change) -> list[Record]:
+        """Makes records of changes decided here, in that order, all or none; as `merge`. They are later than all that this node knows."""
         async with self._one_at_a_time:
-            time = hybrid_time(self.history.last_time, self._env.wall_ms())
-            record = make_record(change, author=self.node_id, time=time)
-            await self._merge([record])
-            return record
+            time, records = self.history.last_time, []
+            for change in changes:
+                time = hybrid_time(time, self._env.wall_ms())
+                records.append(make_record(change, author=self.node_id, time=time))
+            await self._merge(records)
+            return records
 
     async def announce(self) -> None:
         """A member that has moved says so: the same id at another address is the same member."""
@@ -156,29 +198,27 @@ class Cluster:
         await self._env.offload(self._directory.save_history, merged)
         self.history = merged
         self._apply()
-        self._news, happened = trio.Event(), self._news
-        happened.set()
+        self.wake()
         return new
 
     def _apply(self) -> None:
         view = self.view
         if view is None or view == self._told:
             return
-        if self.placement is None:
-            self.placement = self._placement_of(view)
+        if self._told is None:
             self._data_plane.set_cluster(view.cluster_id, view.mac_key)
             known = {"cluster": view.cluster_id.hex(), "members": len(view.members), "member": self.is_member}
             log.info("the cluster is known", extra=known)
-        if self._told is None or self._told.members != view.members:
-            first = {member.id: member for member in view.first_members}
-            entries = [view.members.get(node_id, first[node_id]) for node_id in self.placement.node_ids]
-            self._data_plane.set_placement(
-                in_force(self.placement), [entry.host for entry in entries], [entry.address for entry in entries]
-            )
-            if set(view.members) != set(self.placement.node_ids):
-                log.warning("the history names other members than the placement; this version moves no data and keeps the placement")
+            if self._in_force is None and not view.announced:
+                first = self._placement_of(view)
+                self._work_by(first, None, Step.NONE, in_force(first))
+            self._tell_data_plane(view)
+        elif self._told.everyone != view.everyone:
+            self._tell_data_plane(view)
         if self._told is None or self._told.buckets != view.buckets:
             self._data_plane.set_buckets(view.buckets)
+        for node_id in view.dead:
+            self.progress.pop(node_id, None)
         self._told = view
 
     def _placement_of(self, view: ClusterView) -> Placement:
@@ -194,4 +234,84 @@ class Cluster:
                 f"the cluster's placement was made by algorithm {view.placement_algorithm}, which this version"
                 f" (algorithm {placement.algorithm}) does not reproduce: run the version that made it"
             )
+        self.placements.note(placement)
         return placement
+
+    # By what this node works ------------------------------------------------------------------------------------------------------
+
+    async def work_by(self, old: Placement, new: Placement | None = None, step: Step = Step.NONE) -> None:
+        """From now on this node does that step on the way from `old` to `new`, or knows `old` alone. The tables are on disk first."""
+        change = None if new is None else UnderWay(old, new, step)
+        if change == self.change and (change is not None or self.placement is old):
+            return
+        await self.placements.keep([old] if new is None else [old, new])
+        self._work_by(old, new, step, await self._env.offload(in_force, old, new, step))
+        self.wake()
+
+    def _work_by(self, old: Placement, new: Placement | None, step: Step, in_force: InForce) -> None:
+        self.change = None if new is None else UnderWay(old, new, step)
+        self.placement = old if new is None or step < Step.SWITCHED else new
+        self._in_force = in_force
+        if self.view is not None and self._told is not None:  # else the data plane does not know the cluster yet
+            self._tell_data_plane(self.view)
+
+    def _tell_data_plane(self, view: ClusterView) -> None:
+        if self._in_force is not None:
+            entries = [view.everyone[node_id] for node_id in self._in_force.node_ids]
+            self._data_plane.set_placement(self._in_force, [one.host for one in entries], [one.address for one in entries])
+
+    # What is told of it -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def dead_digest(self) -> bytes:
+        return digest_of_dead(self.view.dead if self.view else ())
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is to be told: no change is under way, and all homes have said so."""
+        view, placement = self.view, self.placement
+        if view is None:
+            return True
+        if self.change is not None or placement is None or any(one.number > placement.number for one in view.announced):
+            return False
+        settled = placement.digest
+        others = placement.node_ids if placement.number > 1 else ()
+        told = (self.progress.get(node_id) for node_id in others if node_id not in view.dead)
+        return all(one is not None and one.placement == settled and one.step == Step.SETTLED for one in told)
+
+    async def tell(self, placement: bytes, step: Step, dead: bytes) -> None:
+        """This node has got that far towards the placement with this digest, and knows so many to be dead. OSError: nothing was told."""
+        async with self._one_at_a_time:
+            told = Progress(self.node_id, self._word + 1, placement, step, dead)
+            await self._env.offload(self._directory.write, PROGRESS_FILE, _progress_encoder.encode(told))
+            self._word = told.word
+            self.progress[self.node_id] = told
+        self.wake()
+
+    async def take_back(self) -> None:
+        """What others have heard from us and this directory did not know is on its disk; OSError otherwise."""
+        told = self.progress[self.node_id]
+        await self._env.offload(self._directory.write, PROGRESS_FILE, _progress_encoder.encode(told))
+        self.restored = False
+
+    def hear(self, told: Iterable[Progress]) -> None:
+        """What another node has heard of all."""
+        if self.view is None:
+            return
+        if merge_progress(self.progress, (one for one in told if not self.refuses(one.node_id))):
+            own = self.progress.get(self.node_id)
+            if own is not None and own.word > self._word:
+                self._word, self.restored = own.word, True
+            self.wake()
+
+
+def load_progress(directory: DataDirectory) -> dict[bytes, Progress]:
+    """What this node has told last, by its id; nothing before it has told anything. DirectoryRefused when the file is damaged."""
+    data = directory.read(PROGRESS_FILE)
+    if data is None:
+        return {}
+    try:
+        told = _progress_decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise DirectoryRefused(f"{directory.path / PROGRESS_FILE} is damaged: {error}; start this node anew, empty") from error
+    return {told.node_id: told}

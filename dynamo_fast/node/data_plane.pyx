@@ -88,7 +88,7 @@ cdef class DataPlane(Copies):
         self.view = view
         self.coordinator.desk.view = view
         self.replica.placement_number = <uint16_t>in_force.hint_number
-        self.replica.all_homes = <uint16_t>((1u << view.writes.ring.replicas) - 1)
+        self.replica.all_homes = <uint16_t>((1u << <unsigned int>in_force.hint_replicas) - 1)
 
     def set_buckets(self, settings):
         """All buckets with their BucketSettings, by name; the default bucket is named b''."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from dynamo_fast.core.change import Step
 from dynamo_fast.core.membership import ClusterView, NodeEntry
 from dynamo_fast.core.options import ClusterDefaults
 from dynamo_fast.core.placement import Placement
@@ -14,7 +15,9 @@ from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.metrics import Metrics
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import SOFTWARE, Session
+from dynamo_fast.node.succession import Succession
 from dynamo_fast.wire.control_messages import (
+    ChangeStatus,
     ClientLimits,
     MemberShare,
     PlacementReply,
@@ -33,10 +36,11 @@ class Describe:
     """Answers PlacementRequest, RingInfoRequest and StatusRequest. `state` gives the state of the whole node."""
 
     def __init__(
-        self, *, cluster: Cluster, peers: Peers, buckets: Buckets, metrics: Metrics, defaults: ClusterDefaults, limits: ClientLimits,
-        state: Callable[[], State],
+        self, *, cluster: Cluster, succession: Succession, peers: Peers, buckets: Buckets, metrics: Metrics, defaults: ClusterDefaults,
+        limits: ClientLimits, state: Callable[[], State],
     ) -> None:  # fmt: skip
         self._cluster = cluster
+        self._succession = succession
         self._peers = peers
         self._buckets = buckets
         self._metrics = metrics
@@ -49,8 +53,7 @@ class Describe:
         view, placement = self._cluster.view, self._cluster.placement
         if view is None or placement is None:
             raise Refusal(Status.NOT_READY, "this node knows of no cluster yet: it waits for its bootstrap list or its seeds")
-        first = {member.id: member for member in view.first_members}
-        return view, placement, [view.members.get(node_id, first[node_id]) for node_id in placement.node_ids]
+        return view, placement, [view.everyone[node_id] for node_id in placement.node_ids]
 
     async def answer_placement(self, session: Session, request: PlacementRequest) -> PlacementReply:
         view, placement, nodes = self._known()
@@ -110,7 +113,21 @@ class Describe:
             peers_up=sorted(self._peers.up),
             history_digest=cluster.history.digest,
             statistics=self._metrics.statistics(),
+            change=self._change(),
             beside=self._beside(),
+        )
+
+    def _change(self) -> ChangeStatus | None:
+        view, change, placement = self._cluster.view, self._cluster.change, self._cluster.placement
+        waiting = self._succession.waiting_changes()
+        if view is None or placement is None or (change is None and not waiting):
+            return None
+        return ChangeStatus(
+            from_number=change.old.number if change else placement.number,
+            to_number=change.new.number if change else placement.number,
+            step=(change.step if change else Step.NONE).name.lower(),
+            waiting_for=[view.everyone[node_id].address for node_id in self._succession.waits_for()],
+            waiting_changes=waiting,
         )
 
     def _beside(self) -> list[NodeEntry]:

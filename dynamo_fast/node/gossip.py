@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TypeVar
 
+import msgspec
 import trio
 
 from dynamo_fast.core.membership import HistoryError, Record
@@ -31,7 +33,11 @@ WAITING_ROUND_S = 0.25  # while no cluster is known, a node has nothing better t
 SEED_EVERY_ROUNDS = 10  # a seed that is no peer is dialled for one exchange this often, once a cluster is known
 TOLD_AT_ONCE = 3  # peers that hear of news without waiting for the round
 TROUBLE = (CallFailed, HistoryError, OSError)  # what ends one exchange and never the node: the peer, its records, our disk
+TELL_GAP_S = 0.02  # before news are told: what comes in the meantime is told with it
 STEPS_MAX = 4096  # messages of one exchange; a history that needs more goes on in the next round
+
+
+T = TypeVar("T", GossipRequest, GossipReply)
 
 
 class Gossip:
@@ -70,6 +76,7 @@ class Gossip:
             await self._round()
             with trio.move_on_after(ROUND_S * (0.75 + 0.5 * self._env.random())):
                 await news.wait()
+                await self._env.sleep(TELL_GAP_S)
                 await self._tell()
 
     # Before a cluster is known ----------------------------------------------------------------------------------------------------
@@ -183,11 +190,12 @@ class Gossip:
     async def exchange(self, session: Session) -> None:
         """Makes this history and the other's one. CallFailed or HistoryError when it stops early; what was learned stays."""
         self.exchanges += 1
-        request = GossipRequest(digest=self._cluster.history.digest)
+        request = self._saying(GossipRequest(digest=self._cluster.history.digest, quiet=self._cluster.quiet))
         theirs: list[bytes] = []  # the ids they said they hold
         for _ in range(STEPS_MAX):
             reply = await session.call(request)
             assert isinstance(reply, GossipReply)
+            self._hear(session, reply)
             if reply.records:
                 await self._learn(reply.records)
             history = self._cluster.history
@@ -209,10 +217,23 @@ class Gossip:
                 await self._learn(request.records)
         except HistoryError as error:
             raise Refusal(Status.WRONG_CLUSTER, str(error)) from error
+        self._hear(session, request)
         history = self._cluster.history
         records = history.records_of(request.wanted[:GOSSIP_RECORDS_MAX])
         differ = request.digest != history.digest and not request.wanted and not request.records
-        return GossipReply(digest=history.digest, ids=history.ids() if differ else None, records=records)
+        reply = GossipReply(digest=history.digest, ids=history.ids() if differ else None, records=records)
+        return self._saying(reply, in_answer=not request.quiet)
+
+    def _saying(self, message: T, *, in_answer: bool = False) -> T:
+        """The message with our clock, and with what all have told while a change is under way, here or where we are asked from."""
+        cluster = self._cluster
+        told = [] if cluster.quiet and not in_answer else [cluster.progress[node_id] for node_id in sorted(cluster.progress)]
+        return msgspec.structs.replace(message, progress=told, wall_ms=self._env.wall_ms())
+
+    def _hear(self, session: Session, message: GossipRequest | GossipReply) -> None:
+        if session.node_id is not None and message.wall_ms:
+            self._cluster.clock_offsets_ms[session.node_id] = message.wall_ms - self._env.wall_ms()
+        self._cluster.hear(message.progress)
 
     async def _learn(self, records: Sequence[Record]) -> None:
         self.records_learned += len(await self._cluster.merge(records))

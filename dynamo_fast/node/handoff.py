@@ -1,7 +1,7 @@
 """Hinted handoff (paper 4.6): what this node keeps for homes that could not be reached goes home when they can.
 
-A hint is an ordinary record in a partition of which this node is no home, in any placement in use; its `owed` says for which homes it is
-kept (see `replica.pyx`, which has the invariant). While it is here it is read and merged like any record. Once a second, and only if there
+A hint is an ordinary record in a partition of which this node is no home; its `owed` says for which homes it is kept (see
+`replica.pyx`, which has the invariant). While it is here it is read and merged like any record. Once a second, and only if there
 are hints, each reachable home is handed what is kept for it, by `delivery.py`, which paces itself by the receiver's latency; a home's
 bit goes when it has the record on its disk, and the record goes with its last bit. A crash in between delivers again, which merges to
 nothing new. A node that leaves, or has left, delivers like any other.
@@ -10,16 +10,18 @@ INVARIANT: no hint is ever dropped to make room: at its limit a node takes no mo
 A hint that has become older than `hint_age_max_s` is handed to every home that can be reached, and goes once W of them have it on
 disk: then it is as safe as any write, wherever its owner is.
 
-In a change of members the slots of hints count in another placement from some moment on (cluster.hint_placement), for the data plane and
-here at once. INVARIANT: what an owner has confirmed is noted in the slots of the placement in which it was found to be the owner, or not
-at all; then it is delivered again, to the homes that there are by then. Records that nobody is owed, in partitions that this node was a
-home of once, are none of this file's business (parting.py): they are passed by, and looked through once and not every second.
+In a change of members the slots of hints count in another placement from some moment on (cluster.hint_placement). INVARIANT: what an owner
+has confirmed is noted in the slots of the placement in which it was found to be the owner, or not at all; the data plane sees to that, by
+the placement's number. Then it is delivered again, to the homes that there are by then. A node that is to become a home, and does not
+write to the homes that come yet, may be taken for a substitute: what it keeps so it delivers, and then has as its own. Records that nobody
+is owed, in partitions that this node was a home of once, are none of this file's business (parting.py): they are passed by, and looked
+through once and not every second.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import trio
@@ -31,7 +33,7 @@ from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.delivery import Delivery, Entry
 from dynamo_fast.node.interfaces import DataPlane, Engine
-from dynamo_fast.node.keys import following, partition_range
+from dynamo_fast.node.keys import following, homes_of, partition_range
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
@@ -94,7 +96,7 @@ class Handoff:
         self._kept_seen = -1  # hints that the data plane had kept when the partitions were last looked over; -1: never
         self._partitions: list[int] = []  # that had hints then
         self._counting = False
-        self._foreign: tuple[frozenset[int] | None, list[int]] = (None, [])  # the partitions that are our own, and all others
+        self._foreign: tuple[tuple[int, ...], list[int]] = ((), [])  # names of placements, the partitions of which we are no home there
         self._without: dict[int, Without] = {}
         self._unsure = False  # whether the last round passed by a partition that it should have looked through
         self.rounds = self.delivered = self.removed = self.aged = self.refused = 0
@@ -110,13 +112,15 @@ class Handoff:
         placement = self._cluster.hint_placement
         if placement is None:
             return
-        same = self._foreign[0] is self._delivery.own_partitions()
+        same = self._foreign[0] == self._placements(placement)
         if same and not self._partitions and not self._unsure and self._kept_seen == self._data_plane.hints_kept:
             return
         self.rounds += 1
         self._kept_seen = self._data_plane.hints_kept
         self._unsure = False
-        self._partitions = [one for one in await self._foreign_partitions(placement) if await self._keeps_hints(placement, one)]
+        held = [one for one in await self._foreign_partitions(placement) if self._engine.holds(one)]
+        self._without = {one: self._without[one] for one in held if one in self._without}
+        self._partitions = [one for one in held if await self._keeps_hints(placement, one)]
         async with trio.open_nursery() as nursery:
             for index, node_id in enumerate(placement.node_ids):
                 session = self._session(node_id)
@@ -130,19 +134,23 @@ class Handoff:
         """A session with the member, if it can be asked now."""
         return None if self._data_plane.suspects(node_id) else self._peers.up.get(node_id)
 
+    def _placements(self, placement: Placement) -> tuple[int, ...]:
+        """Names of those that say where a record cannot be a hint: that of the slots, and during a change the one that goes."""
+        change = self._cluster.change
+        return (placement.name,) if change is None else (change.old.name, placement.name)
+
     async def _foreign_partitions(self, placement: Placement) -> list[int]:
-        """The partitions of which this node is no home, in any placement in use."""
-        own = self._delivery.own_partitions()
-        if self._foreign[0] is not own:
+        """The partitions in which this node may keep hints."""
+        names = self._placements(placement)
+        if self._foreign[0] != names:
             await trio.lowlevel.checkpoint()
-            self._foreign = own, [partition for partition in range(placement.partitions) if partition not in own]
+            change = self._cluster.change
+            own = homes_of(placement, self._cluster.node_id).union(homes_of(change.old, self._cluster.node_id) if change else ())
+            self._foreign = names, [partition for partition in range(placement.partitions) if partition not in own]
         return self._foreign[1]
 
     async def _keeps_hints(self, placement: Placement, partition: int) -> bool:
         """Whether there is a hint in a partition of which this node is no home. Old copies there are many, and change no more."""
-        if not self._engine.holds(partition):
-            self._without.pop(partition, None)
-            return False
         root, kept, now_s = self._engine.forest.root(partition), self._data_plane.hints_kept, self._env.now()
         before = self._without.get(partition)
         if before is not None and before.root == root:
@@ -179,20 +187,19 @@ class Handoff:
 
     async def _hand_over(self, placement: Placement, owner: int, session: Session) -> None:
         """Everything that is kept for one node."""
-        unused = ALL_HOMES & ~((1 << placement.replicas) - 1)  # no home has these: where "all" are owed they must not keep a hint here
         slots = {
-            partition: unused | 1 << placement.table[partition][: placement.replicas].index(owner)
+            partition: 1 << placement.table[partition][: placement.replicas].index(owner)
             for partition in self._partitions
             if owner in placement.table[partition][: placement.replicas]
         }
-        confirmed = Confirmations(self._data_plane, self._partition_of(placement), slots, lambda: self._counts(placement))
+        confirmed = Confirmations(self._data_plane, placement, slots)
 
         def kept() -> Iterator[Entry | None]:
-            for partition, bits in slots.items():
+            for partition, bit in slots.items():
                 for hint in self._hints(placement, partition):
                     if hint is None:
                         yield None
-                    elif hint.owed & bits:
+                    elif hint.owed & bit:
                         yield hint.entry
 
         try:
@@ -205,16 +212,6 @@ class Handoff:
             self._count(confirmed)
             if confirmed.delivered:
                 log.info("hints are home", extra={"peer": str(session.connection.label), "hints": confirmed.delivered})
-
-    def _counts(self, placement: Placement) -> bool:
-        """Whether the slots of hints still count in this placement."""
-        current = self._cluster.hint_placement
-        return current is not None and current.name == placement.name
-
-    @staticmethod
-    def _partition_of(placement: Placement) -> Callable[[bytes], int]:
-        shift = 128 - (placement.partitions.bit_length() - 1)
-        return lambda store_key: int.from_bytes(store_key[:16], "big") >> shift
 
     def _count(self, confirmed: Confirmations) -> None:
         try:
@@ -251,12 +248,10 @@ class Handoff:
                 await self._delivery.push(session, placement.name, (hint.entry for hint in aged), settled)
             except CallFailed as error:
                 log.debug("old hints wait for another time", extra={"peer": session.connection.label, "reason": str(error)})
-        if not self._counts(placement):
-            return  # they have reached homes, and may owe to others by now
         enough = min(self._copies, placement.replicas)
         safe = [(hint.store_key, hint.parts.hash, ALL_HOMES) for hint in aged if holders[hint.store_key] >= enough]
         try:
-            self.aged += self._data_plane.settle_hints(safe)
+            self.aged += self._data_plane.settle_hints(safe, placement.number)
         except StorageError as error:
             log.warning("old hints cannot be removed here", extra={"reason": str(error)})
 
@@ -316,13 +311,11 @@ class Handoff:
 class Confirmations:
     """What one owner has confirmed, written to our log some at a time; dropped once slots count in another placement."""
 
-    def __init__(
-        self, data_plane: DataPlane, partition_of: Callable[[bytes], int], slots: dict[int, int], slots_count: Callable[[], bool]
-    ) -> None:
+    def __init__(self, data_plane: DataPlane, placement: Placement, slots: dict[int, int]) -> None:
         self._data_plane = data_plane
-        self._partition_of = partition_of
+        self._number = placement.number
+        self._shift = 128 - (placement.partitions.bit_length() - 1)
         self._slots = slots
-        self._slots_count = slots_count
         self._waiting: list[tuple[bytes, int, int]] = []
         self.delivered = self.removed = self.refused = 0
 
@@ -332,12 +325,12 @@ class Confirmations:
             self.refused += 1
             return
         self.delivered += 1
-        self._waiting.append((entry.store_key, entry.hash, self._slots[self._partition_of(entry.store_key)]))
+        self._waiting.append((entry.store_key, entry.hash, self._slots[int.from_bytes(entry.store_key[:16], "big") >> self._shift]))
         if len(self._waiting) >= SETTLED_MAX:
             self.write()
 
     def write(self) -> None:
         """StorageError when the disk refuses: the hints stay, and are delivered again."""
         waiting, self._waiting = self._waiting, []
-        if waiting and self._slots_count():
-            self.removed += self._data_plane.settle_hints(waiting)
+        if waiting:
+            self.removed += self._data_plane.settle_hints(waiting, self._number)

@@ -6,6 +6,8 @@ A data directory holds
     FORMAT           the number of the format of everything here
     identity.json    this node's id, made at its first start and never changed
     membership       the history of change records: cluster id, secret, members, buckets
+    placements       the tables that this node works by: one, or two during a change of members
+    progress         what this node has told the others of its part in a change of members
     transfer         while partitions are brought here: how far each has come; empty afterwards
     log/ lmdb/       the records, which are storage's
 
@@ -53,7 +55,7 @@ class DataDirectory:
 
     def load_history(self) -> History:
         """The history as last saved, empty at the first start; DirectoryRefused when the file is damaged."""
-        data = self._read(MEMBERSHIP)
+        data = self.read(MEMBERSHIP)
         if data is None:
             return History()
         try:
@@ -63,20 +65,17 @@ class DataDirectory:
 
     def save_history(self, history: History) -> None:
         """On disk, synced, when this returns; a crash leaves the old file or the new. Blocks: call it through `env.offload`."""
-        self._disk.replace(self.path / MEMBERSHIP, encode_history(history))
-
-    def load(self, name: str) -> bytes | None:
-        """A small file of somebody's own, whose content he checks; None when there is none."""
-        return self._read(name)
-
-    def save(self, name: str, data: bytes) -> None:
-        """As `save_history`, for a small file of somebody's own; empty when it is no longer needed."""
-        self._disk.replace(self.path / name, data)
+        self.write(MEMBERSHIP, encode_history(history))
 
     def close(self) -> None:
         self._lock.close()
 
-    def _read(self, name: str) -> bytes | None:
+    def write(self, name: str, data: bytes) -> None:
+        """As `save_history`, for any file of this directory."""
+        self._disk.replace(self.path / name, data)
+
+    def read(self, name: str) -> bytes | None:
+        """A file of this directory, None when there is none."""
         try:
             return self._disk.read(self.path / name)
         except FileNotFoundError:

@@ -40,18 +40,6 @@ class DataPlane(Protocol):
     def statistics(self) -> Mapping[str, Any]: ...
 
 
-class Holdings(Protocol):
-    """What the data plane does for those that move whole partitions."""
-
-    def own_hints(self, store_keys: list[bytes]) -> int:
-        """What was kept under these store keys for other homes is this node's own from now on, in partitions of which it is a home. How
-        many records that were. StorageError when the log cannot be written."""
-
-    def remove_old_copies(self, versions: list[tuple[bytes, int]]) -> int:
-        """Removes the records with these store keys and hashes that are kept for nobody, in partitions of which this node is no home.
-        How many there were. StorageError when the log cannot be written."""
-
-
 class Reactor(Protocol):
     """Owns the sockets and runs the passes."""
 

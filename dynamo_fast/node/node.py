@@ -19,6 +19,7 @@ from dynamo_fast.env import Env, Socket, format_address, parse_address
 from dynamo_fast.node.admission import Admission
 from dynamo_fast.node.anti_entropy import AntiEntropy
 from dynamo_fast.node.buckets import Buckets
+from dynamo_fast.node.changes import Changes
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.config import Config
 from dynamo_fast.node.control import Control
@@ -31,10 +32,14 @@ from dynamo_fast.node.identity import DataDirectory, open_directory
 from dynamo_fast.node.interfaces import ControlFrame, DataPlane, Engine, Reactor
 from dynamo_fast.node.keys import Keys
 from dynamo_fast.node.metrics import Metrics
+from dynamo_fast.node.parting import Parting
 from dynamo_fast.node.peers import Peers
+from dynamo_fast.node.ranges import Ranges
 from dynamo_fast.node.rounds import Rounds
 from dynamo_fast.node.scrub import Scrub
 from dynamo_fast.node.sessions import Sessions
+from dynamo_fast.node.succession import Succession
+from dynamo_fast.node.transfer import Transfer
 from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire import membership_messages as membership
 from dynamo_fast.wire import replica_messages as replica
@@ -142,6 +147,44 @@ class Node:
             others_needed=config.cluster.replicas - config.requests.w + 1,
         )
         self.rounds = Rounds(anti_entropy=self.anti_entropy, peers=self.peers, round_s=config.anti_entropy.round_s)
+        # How it goes from one placement to the next.
+        self.ranges = Ranges(env=env, cluster=self.cluster, engine=engine, delivery=self.delivery, admission=self.admission)
+        self.transfer = Transfer(
+            env=env,
+            cluster=self.cluster,
+            engine=engine,
+            data_plane=self.data_plane,
+            peers=self.peers,
+            delivery=self.delivery,
+            ranges=self.ranges,
+            anti_entropy=self.anti_entropy,
+            directory=directory,
+        )
+        self.parting = Parting(
+            env=env,
+            cluster=self.cluster,
+            engine=engine,
+            data_plane=self.data_plane,
+            peers=self.peers,
+            anti_entropy=self.anti_entropy,
+            copies=min(config.requests.w, config.cluster.replicas),
+        )
+        self.succession = Succession(
+            env=env,
+            cluster=self.cluster,
+            engine=engine,
+            data_plane=self.data_plane,
+            peers=self.peers,
+            transfer=self.transfer,
+        )
+        self.changes = Changes(
+            env=env,
+            cluster=self.cluster,
+            data_plane=self.data_plane,
+            peers=self.peers,
+            sessions=self.sessions,
+            succession=self.succession,
+        )
         self.metrics = Metrics(
             env,
             {
@@ -156,6 +199,8 @@ class Node:
                 "anti_entropy": self.rounds.statistics,
                 "admission": self.admission.statistics,
                 "membership": self._membership_statistics,
+                "transfer": self.transfer.statistics,
+                "parting": self.parting.statistics,
                 "process": env.process_statistics,
             },
         )
@@ -170,8 +215,8 @@ class Node:
         )
         buckets = Buckets(self.cluster, config.defaults)
         describe = Describe(
-            cluster=self.cluster, peers=self.peers, buckets=buckets, metrics=self.metrics, defaults=config.defaults, limits=limits,
-            state=self.state,
+            cluster=self.cluster, succession=self.succession, peers=self.peers, buckets=buckets, metrics=self.metrics,
+            defaults=config.defaults, limits=limits, state=self.state,
         )  # fmt: skip
         self.control.on(messages.PlacementRequest, describe.answer_placement)
         self.control.on(messages.RingInfoRequest, describe.answer_ring)
@@ -193,6 +238,9 @@ class Node:
         self.control.on(replica.EntriesRequest, self.anti_entropy.answer_entries, nodes_only=True)
         self.control.on(replica.OutlinesRequest, self.anti_entropy.answer_outlines, nodes_only=True)
         self.control.on(messages.RepairRequest, self.rounds.answer_repair)
+        self.control.on(replica.RangeRequest, self.ranges.answer, nodes_only=True)
+        self.control.on(membership.TableRequest, self.succession.answer_table, nodes_only=True)
+        self.control.on(membership.ChangeRequest, self.changes.answer)
 
     async def run(self, listener: Socket, stop: trio.Event, started: Callable[[str], None]) -> bool:
         """Serves on the listener until `stop`; returns when everything is drained and synced. The answer is as `serve_node`'s."""
@@ -206,7 +254,9 @@ class Node:
             nursery.start_soon(self.control.run)
             nursery.start_soon(self.peers.run)
             nursery.start_soon(self.gossip.run)
+            nursery.start_soon(self.succession.run)
             nursery.start_soon(self.handoff.run)
+            nursery.start_soon(self.parting.run)
             nursery.start_soon(self.scrub.run)
             nursery.start_soon(self.forgetting.run)
             nursery.start_soon(self.metrics.run)
@@ -254,7 +304,12 @@ class Node:
         """In one word, as `status` shows it."""
         if self.draining:
             return "draining"
-        if self.cluster.placement is None:
+        view, own = self.cluster.view, self.cluster.node_id
+        if self.cluster.removed:  # that this node is gone counts once somebody else knows: its machine may be thrown away
+            return "left"
+        if view is not None and own in view.departed:
+            return "leaving"
+        if self.cluster.placement is None or not self.cluster.is_member:
             return "waiting"
         if self.engine.read_only:
             return "read-only"
@@ -276,5 +331,6 @@ class Node:
             "gossip_exchanges": gossip.exchanges,
             "records_learned": gossip.records_learned,
             "sessions": len(self.sessions),
+            **self.succession.statistics(),
             "refused_hellos": self.sessions.refused_hellos,
         }

@@ -23,9 +23,8 @@ from dynamo_fast.core.placement import Placement
 from dynamo_fast.env import Env
 from dynamo_fast.node.anti_entropy import AntiEntropy
 from dynamo_fast.node.cluster import Cluster
-from dynamo_fast.node.delivery import Delivery
 from dynamo_fast.node.exchange import BadAnswer
-from dynamo_fast.node.interfaces import DataPlane, Engine, Holdings
+from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.keys import following, partition_range
 from dynamo_fast.node.meeting import Meeting, Tally, Terms
 from dynamo_fast.node.peers import Peers
@@ -49,22 +48,22 @@ class Parting:
     """The task that parts with old copies. `copies` is the W of the cluster's defaults."""
 
     def __init__(
-        self, *, env: Env, cluster: Cluster, engine: Engine, data_plane: DataPlane, holdings: Holdings, peers: Peers,
-        delivery: Delivery, anti_entropy: AntiEntropy, copies: int,
+        self, *, env: Env, cluster: Cluster, engine: Engine, data_plane: DataPlane, peers: Peers, anti_entropy: AntiEntropy,
+        copies: int,
     ) -> None:  # fmt: skip
         self._env = env
         self._cluster = cluster
         self._engine = engine
         self._data_plane = data_plane
-        self._holdings = holdings
         self._peers = peers
-        self._delivery = delivery
         self._anti_entropy = anti_entropy
         self._copies = copies
-        self._clean: tuple[frozenset[int] | None, set[int]] = (None, set())  # our own partitions, and those without old copies then
+        self._placement_name = 0  # as of the last look
+        self._foreign: list[int] = []  # partitions of which this node is no home there, and in which there may be old copies
         self._tally = Tally()
         self._left: dict[int, int] = {}  # by partition, old copies as of the last look
         self._gone = False
+        self._looked_through = 0  # number of the placement by which all partitions have been looked through
         self.removed = self.postponed = 0
         self.last_reason = ""
 
@@ -82,19 +81,18 @@ class Parting:
         placement = self._cluster.placement
         if placement is None or self._cluster.change is not None:
             return
-        own = self._delivery.own_partitions()
-        if self._clean[0] is not own:
-            self._clean = own, set()
-            self._left = {}
+        if self._placement_name != placement.name:
+            self._placement_name, self._left = placement.name, {}
+            own = self._anti_entropy.delivery.own_partitions()
+            self._foreign = [one for one in range(placement.partitions) if one not in own]
         listed: dict[int, list[Version]] = {}
         count = 0
-        for partition in range(placement.partitions):
-            if partition in own or partition in self._clean[1]:
-                continue
+        clean: set[int] = set()
+        for partition in self._foreign:
             versions, whole = await self._old_copies(placement, partition, LISTED_MAX - count)
             if not versions:
                 if whole:
-                    self._clean[1].add(partition)
+                    clean.add(partition)
                     self._left.pop(partition, None)
                 continue
             listed[partition] = versions
@@ -105,6 +103,8 @@ class Parting:
                 listed, count = {}, 0
         if listed:
             await self._part(placement, listed)
+        self._foreign = [one for one in self._foreign if one not in clean]
+        self._looked_through = placement.number
         await self._say_goodbye(placement)
 
     async def _old_copies(self, placement: Placement, partition: int, count_max: int) -> tuple[list[Version], bool]:
@@ -166,7 +166,7 @@ class Parting:
             if self._cluster.change is not None or self._cluster.placement is not placement:
                 return False
             try:
-                self.removed += self._holdings.remove_old_copies(versions[at : at + REMOVED_AT_ONCE])
+                self.removed += self._data_plane.remove_old_copies(versions[at : at + REMOVED_AT_ONCE])
             except StorageError as error:
                 self.last_reason = str(error)
                 log.warning("old copies cannot be removed", extra={"reason": str(error)})
@@ -188,12 +188,14 @@ class Parting:
             log.warning("that this node is gone cannot be written down", extra={"reason": str(error)})
             return
         self._gone = True
-        log.info("this node has left, and holds nothing any more: it can be stopped", extra={"removed": self.removed})
+        log.info("this node has left, and holds nothing any more", extra={"removed": self.removed})
 
     def statistics(self) -> dict[str, object]:
-        """`old_copies` that are left, as far as they have been looked for, in so many partitions; counts since the start."""
+        """`old_copies` that are left in so many partitions, once they have been looked for under the placement of number `looked_through`;
+        counts since the start."""
         return {
             "old_copies": sum(self._left.values()),
+            "looked_through": self._looked_through,
             "partitions": sum(count > 0 for count in self._left.values()),
             "removed": self.removed,
             "postponed": self.postponed,

@@ -54,7 +54,7 @@ class Peers:
         view, patient_until = self._cluster.view, self._env.now() - PATIENCE_S
         if view is None:
             return False
-        others = [one for one in view.members if one != self._cluster.node_id]
+        others = self._cluster.company
         return all(one in self.up or self._since_s.get(one, patient_until + 1) <= patient_until for one in others)
 
     @property
@@ -63,7 +63,7 @@ class Peers:
         view = self._cluster.view
         if view is None:
             return 0
-        up = len(self.up) + (self._cluster.node_id in view.members)
+        up = len(self.up.keys() & view.members.keys()) + (self._cluster.node_id in view.members)
         return view.replicas if up == len(view.members) else up
 
     async def run(self) -> None:
@@ -71,22 +71,23 @@ class Peers:
         async with trio.open_nursery() as nursery:
             while True:
                 news = self._cluster.news()
-                for node_id in self._cluster.view.members if self._cluster.view else ():
-                    if node_id != self._cluster.node_id and node_id not in self._kept:
-                        self._kept.add(node_id)
-                        nursery.start_soon(self._keep, node_id)
+                self.expel()
+                for node_id in sorted(self._cluster.company - self._kept):
+                    self._kept.add(node_id)
+                    nursery.start_soon(self._keep, node_id)
                 await news.wait()
 
     async def _keep(self, node_id: bytes) -> None:
         self._since_s[node_id] = self._env.now()
         backoff_s = BACKOFF_FIRST_S
-        while self._cluster.view and node_id in self._cluster.view.members:
+        while node_id in self._cluster.company:
             if node_id in self.up:
                 await self._gone[node_id].wait()
                 backoff_s = BACKOFF_FIRST_S
                 continue
             try:
-                await self._dial(node_id, self._cluster.view.members[node_id].address)
+                assert self._cluster.view is not None, "company is of a cluster"
+                await self._dial(node_id, self._cluster.view.everyone[node_id].address)
             except CallFailed as error:
                 log.debug("a member does not answer", extra={"peer": node_id.hex(), "reason": str(error)})
             if node_id not in self.up:
@@ -94,6 +95,13 @@ class Peers:
                     await self._cluster.news().wait()  # it may have moved
                 backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
         self._kept.discard(node_id)
+
+    def expel(self) -> None:
+        """Nobody who was declared dead, or has gone, is connected when it returns."""
+        for node_id, session in list(self.up.items()):
+            if self._cluster.refuses(node_id):
+                session.close("this node has departed from the cluster")
+                self._disconnected(session)
 
     async def _dial(self, node_id: bytes, address: str) -> None:
         session = await self._sessions.open(address)

@@ -39,9 +39,9 @@ cdef bint counts_everywhere(const Quorum *quorum, int slot) noexcept:
 
 
 cdef uint8_t hint_flags(PutRequest request, int slot) noexcept:
-    """Whom a hint is for that somebody keeps in place of the home in that slot. A home in the placement that goes alone will not be asked
-    any more when that is over, so all homes in the one that comes are to have what it would have had."""
-    return REPLICATE_HINT | (<uint8_t>(slot << REPLICATE_SLOT_SHIFT) if slot < request.quorum.first else REPLICATE_FOR_ALL)
+    """Whom a hint is for that somebody keeps in place of the home in that slot. Between two placements it is for all homes, of the one in
+    which whoever takes it counts slots."""
+    return REPLICATE_HINT | (<uint8_t>(slot << REPLICATE_SLOT_SHIFT) if request.quorum.second == 0 else REPLICATE_FOR_ALL)
 
 
 cdef class PutCoordinator:
@@ -194,12 +194,12 @@ cdef class PutCoordinator:
 
     cdef uint16_t owed_here(self, PutRequest request) noexcept:
         """For which homes our own copy is a hint: none, when this node is a home itself; else for the one it stands in for, and for
-        those that nobody stands in for. As `hint_flags` has it, all of those that come are owed for one that goes."""
-        cdef uint32_t owed, everyone = (1u << request.quorum.first) - 1
+        those that nobody stands in for. Between two placements all are owed, as `hint_flags` has it."""
         if not request.standins & (1u << request.own_slot):
             return 0
-        owed = (1u << request.own_slot) | request.quorum.failed
-        return <uint16_t>(owed if owed <= everyone else everyone)
+        if request.quorum.second != 0:
+            return self.desk.replica.all_homes
+        return <uint16_t>((1u << request.own_slot) | request.quorum.failed)
 
     cdef int send(self, PutRequest request, const Address *address, const ObjectView *made) except -1:
         """REPLICATE to the home in every other slot, or to who stands in for it."""

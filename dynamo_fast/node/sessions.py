@@ -46,6 +46,8 @@ class Self(Protocol):
     def address(self) -> str: ...
     @property
     def cluster_id(self) -> bytes | None: ...
+    def refuses(self, node_id: bytes) -> bool: ...
+    def told_removed(self) -> None: ...
 
 
 class Session:
@@ -151,6 +153,9 @@ def answer_hello(hello: messages.Hello, me: Self) -> messages.HelloReply:
         raise Greeting(Status.BAD_REQUEST, "a node must say its node id")
     if hello.role == "node" and hello.node_id == me.node_id:
         raise Greeting(Status.BAD_REQUEST, f"{me.node_id.hex()} is the id of this node: one of us dialled itself or is a copy")
+    if hello.role == "node" and hello.node_id is not None and me.refuses(hello.node_id):
+        text = f"node {hello.node_id.hex()} has departed from this cluster, and an id never returns: start it with an empty data directory"
+        raise Greeting(Status.DEPARTED, text)
     return messages.HelloReply(version=messages.VERSION, cluster_id=me.cluster_id, node_id=me.node_id, software=SOFTWARE)
 
 
@@ -253,6 +258,8 @@ class Sessions:
     def _greeted(self, session: Session, status: int, body: bytes) -> None:
         if status != Status.OK:
             session.problem = body.decode("utf-8", "replace")
+            if status == Status.DEPARTED:
+                self._me.told_removed()
             session.greeted.set()
             return
         try:
@@ -266,6 +273,8 @@ class Sessions:
             session.problem = f"belongs to cluster {reply.cluster_id.hex()}, this node to {own.hex()}"
         elif reply.node_id == self._me.node_id:
             session.problem = "is this node itself, or a copy of it"
+        elif self._me.refuses(reply.node_id):
+            session.problem = f"is node {reply.node_id.hex()}, which has departed from the cluster"
         session.node_id = reply.node_id
         if session.problem:
             session.greeted.set()

@@ -29,7 +29,7 @@ from dynamo_fast.node.delivery import Delivery, Pace
 from dynamo_fast.node.exchange import BadAnswer
 from dynamo_fast.node.gaining import Gaining, read_cursors
 from dynamo_fast.node.identity import DataDirectory
-from dynamo_fast.node.interfaces import DataPlane, Engine, Holdings
+from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.keys import following, partition_range
 from dynamo_fast.node.meeting import Meeting, Tally, Terms
 from dynamo_fast.node.peers import Peers
@@ -56,14 +56,13 @@ class Transfer:
     """`bring` does the work while it runs; it has no task of its own. One at a time."""
 
     def __init__(
-        self, *, env: Env, cluster: Cluster, engine: Engine, data_plane: DataPlane, holdings: Holdings, peers: Peers,
-        delivery: Delivery, ranges: Ranges, anti_entropy: AntiEntropy, directory: DataDirectory,
+        self, *, env: Env, cluster: Cluster, engine: Engine, data_plane: DataPlane, peers: Peers, delivery: Delivery,
+        ranges: Ranges, anti_entropy: AntiEntropy, directory: DataDirectory,
     ) -> None:  # fmt: skip
         self._env = env
         self._cluster = cluster
         self._engine = engine
         self._data_plane = data_plane
-        self._holdings = holdings
         self._peers = peers
         self._delivery = delivery
         self._ranges = ranges
@@ -80,7 +79,7 @@ class Transfer:
 
         Waits for sources that are away, unless they have been declared dead. Can be cancelled at any time, and begun again.
         """
-        cursors = read_cursors(await self._env.offload(self._directory.load, CURSORS), old)
+        cursors = read_cursors(await self._env.offload(self._directory.read, CURSORS), old)
         gaining = self._gaining = Gaining(old, new, self._cluster.node_id, cursors)
         self._tally, self._said = Tally(), {}
         self._samples.clear()
@@ -130,7 +129,7 @@ class Transfer:
         slice_ = Slice(self._env)
         for partition in gaining.new_here:
             for keys in self._hints(gaining, partition) if self._engine.holds(partition) else ():
-                self.hints_owned += self._holdings.own_hints(keys) if keys else 0
+                self.hints_owned += self._data_plane.own_hints(keys) if keys else 0
                 await slice_.over()
 
     def _hints(self, gaining: Gaining, partition: int) -> Iterator[list[bytes]]:
@@ -228,7 +227,7 @@ class Transfer:
     async def _save(self, data: bytes) -> bool:
         """Whether it is on disk. If not, a restart streams again what it need not, and that is all."""
         try:
-            await self._env.offload(self._directory.save, CURSORS, data)
+            await self._env.offload(self._directory.write, CURSORS, data)
         except OSError as error:
             log.warning("how far partitions have come cannot be written down", extra={"reason": str(error)})
             return False

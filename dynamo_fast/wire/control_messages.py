@@ -144,7 +144,7 @@ class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
     from_number: int
     to_number: int
     step: str  # what this node does now
-    waiting_for: list[Id16] = []  # who has not told yet of having done it
+    waiting_for: list[Name] = []  # addresses of those that have not told yet of having done it
     waiting_changes: int = 0  # changes that the one under way does not take in: one of their own takes them in afterwards
 
 

@@ -18,13 +18,14 @@ AllProgress = Annotated[list[Progress], msgspec.Meta(max_length=4096)]
 Records = Annotated[list[Record], msgspec.Meta(max_length=GOSSIP_RECORDS_MAX)]
 
 
-class GossipRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gossip"):
+class GossipRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="gossip"):
     """One step of an exchange of histories: records the other lacks, ids wanted from it, and the sender's digest after that."""
 
     digest: Id16
     records: Records = []
     wanted: Ids = []
     progress: AllProgress = []  # while a change is under way: how far every node that is known of has said to be
+    quiet: bool = True  # not: the sender takes a change to be under way, and wants to hear the same
     wall_ms: int = 0  # the sender's clock
 
 
@@ -35,7 +36,7 @@ class BirthRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", ta
     bootstrap: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=4096)]
 
 
-class GossipReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="gossip"):
+class GossipReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="gossip"):
     """`digest` of the answering node's history; all its `ids` when the digests differed and nothing was given or wanted; the `records`
     that were wanted."""
 

@@ -36,6 +36,7 @@ class Status(IntEnum):
     NOT_ENOUGH_REPLICAS = 27
     KEY_COLLISION = 28
     WRONG_CLUSTER = 29
+    DEPARTED = 30
     QUORUM_FAILED = 64
     DEADLINE = 65
 

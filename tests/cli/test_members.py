@@ -22,7 +22,7 @@ from tests.cli.shell import Shell
 from tests.client.fake_node import FakeCluster
 from tests.client.loopback import loopback_cluster
 
-UNDER_WAY = {"change": ChangeStatus(from_number=1, to_number=2, step="synced", waiting_for=[b"\x03" * 16])}
+UNDER_WAY = {"change": ChangeStatus(from_number=1, to_number=2, step="synced", waiting_for=["c:3"])}
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_waiting_shows_each_step_and_ends_with_5_when_time_is_over(shell: Shell[
     node, new = shell.cluster.nodes[0], shell.cluster.strangers[0]
     node.reports.extend([{}, *[UNDER_WAY] * 3])  # the first answers the question who the members are
     result = shell(f"join {new.address}")
-    assert result.stderr == f"placement 1 to 2: step 3 of 6, synced, waits for {shell.cluster.addresses[2]}\n"
+    assert result.stderr == "placement 1 to 2: step 3 of 6, synced, waits for c:3\n"
     node.reports.extend([UNDER_WAY] * 1000)
     result = shell(f"weight {node.address} 50 --timeout 0.5", code=5)
     assert "not over after 0.5 s; the change goes on" in result.stderr
@@ -121,10 +121,10 @@ def test_status_tells_of_a_change_and_waits_until_it_is_over(shell: Shell[FakeCl
     node = shell.cluster.nodes[1]
     assert "change of members" not in shell("status").stdout
     node.reports.append(UNDER_WAY)
-    assert "change of members: placement 1 to 2: step 3 of 6, synced, waits for" in shell("status").stdout
+    assert "change of members: placement 1 to 2: step 3 of 6, synced, waits for c:3" in shell("status").stdout
     node.reports.append({**UNDER_WAY, "beside": [NodeEntry(id=b"l" * 16, address=shell.cluster.strangers[0].address, host="l")]})
     document = json.loads(shell("status --json").stdout)
-    assert document[node.address]["change"]["waiting_for"] == ["03" * 16]
+    assert document[node.address]["change"]["waiting_for"] == ["c:3"]
     assert document[shell.cluster.strangers[0].address]["state"] == "waiting"
     node.reports.extend([UNDER_WAY] * 3)
     shell("status --wait settled")

@@ -183,9 +183,9 @@ async def test_waiting_shows_how_far_it_is() -> None:
     async with fake_cluster() as (cluster, db):
         first, second, _ = cluster.nodes
         comes = cluster.stranger()
-        moved = {"partitions_wanted": 48, "partitions_done": 12, "bytes_moved": 1000, "bytes_per_s": 500.0, "seconds_left": 6.0}
+        moved = {"partitions_wanted": 48, "partitions_done": 12, "bytes": 1000, "bytes_per_s": 500.0, "seconds_left": 6.0}
         beside = [entry(comes)]
-        waiting = ChangeStatus(from_number=1, to_number=2, step="synced", waiting_for=[comes.id, first.id], waiting_changes=1)
+        waiting = ChangeStatus(from_number=1, to_number=2, step="synced", waiting_for=[comes.address, first.address], waiting_changes=1)
         comes.reports.append({"statistics": {"transfer": moved}, "change": waiting})
         first.reports.append({"change": waiting, "beside": beside})
         second.reports.append({"change": ChangeStatus(from_number=1, to_number=2, step="double")})

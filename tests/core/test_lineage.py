@@ -48,13 +48,15 @@ def test_any_order_and_any_repetition_settle_into_the_same_lineage(records: list
 
 
 @given(families())
-def test_a_chain_goes_from_parent_to_the_child_with_the_smallest_digest(records: list[PlacementRecord]) -> None:
+def test_a_chain_goes_from_parent_to_the_child_that_has_children_or_else_the_smallest_digest(records: list[PlacementRecord]) -> None:
     lineage = settle(records)
     assert lineage.chain[0] == FIRST
     assert lineage.orphans == ()
     for parent, following in zip(lineage.chain, lineage.chain[1:], strict=False):
         children = [record for record in records if record.parent_digest == parent.digest]
-        assert following.digest == min(record.digest for record in children)
+        parents = {record.parent_digest for record in records}
+        with_children = [record for record in children if record.digest in parents]
+        assert following.digest == min(record.digest for record in with_children or children)
     assert not [record for record in records if record.parent_digest == lineage.chain[-1].digest]
     assert sorted([*lineage.chain, *lineage.beaten], key=lambda record: record.digest) == sorted(records, key=lambda record: record.digest)
 
@@ -68,12 +70,12 @@ def test_no_change_is_lost_with_the_placement_that_took_it_in(records: list[Plac
 
 
 @given(families(), st.integers(0, 12))
-def test_news_replace_nothing_of_a_chain_but_what_has_a_smaller_sibling(records: list[PlacementRecord], known: int) -> None:
+def test_news_replace_nothing_but_what_has_a_smaller_sibling_or_one_with_children(records: list[PlacementRecord], known: int) -> None:
     before, after = settle(records[: known + 1]).chain, settle(records).chain
     for earlier, later in zip(before, after, strict=False):
         if earlier != later:
             assert (later.number, later.parent_digest) == (earlier.number, earlier.parent_digest)
-            assert later.digest < earlier.digest
+            assert later.digest < earlier.digest or any(record.parent_digest == later.digest for record in records)
             break
     else:
         assert len(after) >= len(before)
@@ -81,13 +83,13 @@ def test_news_replace_nothing_of_a_chain_but_what_has_a_smaller_sibling(records:
 
 def test_of_two_children_one_counts_and_the_changes_of_the_other_are_left_for_the_next() -> None:
     left, right = sorted((child(FIRST, 10, 11), child(FIRST, 11, 12, 13)), key=lambda record: record.digest)
-    grandchild = child(right, 14)
-    lineage = settle([right, grandchild, left, FIRST])
+    lineage = settle([right, left, FIRST])
     assert lineage.chain == (FIRST, left)
-    assert lineage.beaten == (right, grandchild)
-    assert set(lineage.changes_left) == {*right.changes, digest(14)} - set(left.changes)
+    assert lineage.beaten == (right,)
+    assert set(lineage.changes_left) == set(right.changes) - set(left.changes)
     following = PlacementRecord(3, left.digest, lineage.changes_left, 2, digest(9))
-    assert settle([right, grandchild, left, FIRST, following]).changes_left == ()
+    assert settle([right, left, FIRST, following]).changes_left == ()
+    assert settle([right, left, FIRST, child(right, 14)]).chain == (FIRST, right, child(right, 14))
 
 
 def test_what_has_no_known_ancestor_waits() -> None:
@@ -156,3 +158,11 @@ def test_wrong_records_are_refused(wrong: dict[str, object], reason: str) -> Non
 def test_a_first_placement_takes_in_no_changes() -> None:
     with pytest.raises(LineageError, match="placement 1"):
         decode_placement_record(msgspec.msgpack.encode(msgspec.structs.replace(FIRST, changes=(digest(1),))))
+
+
+def test_a_pinned_child_counts_before_a_smaller_one() -> None:
+    one, two = sorted((child(FIRST, 1), child(FIRST, 2)), key=lambda record: record.digest)
+    assert settle([FIRST, one, two]).chain[-1] == one
+    lineage = settle([FIRST, one, two], pinned={two.digest})
+    assert lineage.chain[-1] == two
+    assert lineage.changes_left == one.changes

@@ -9,8 +9,8 @@ from dynamo_fast.wire.control_messages import BucketSetRequest, BucketSettings, 
 from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
 from dynamo_fast.wire.frame import Frame, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
-from tests.live.cluster import Cluster, Node, is_ready, wait_until
-from tests.live.raw import RawConnection, status
+from tests.live.cluster import Cluster, Node, wait_until
+from tests.live.raw import RawConnection, answers, status
 
 pytestmark = pytest.mark.live
 
@@ -34,8 +34,9 @@ def test_a_guest_serves_by_forwarding(tmp_path: Path, by: str) -> None:
             guest.arguments = ["--seed", seeds[0], "--seeds", seeds[1]]
         try:
             guest.start()
-            wait_until(lambda: is_ready(guest, peers=3), "the guest to know the cluster")
+            wait_until(lambda: answers(lambda told: len(told.peers_up) == 3, guest.address), "the guest to know the cluster")
             told = status(guest.address)
+            assert told.state == "waiting"
             assert (told.member, told.members) == (False, 3)
             with RawConnection(guest.address) as here, RawConnection(cluster[0].address) as there:
                 for number in range(50):

@@ -19,6 +19,7 @@ from dynamo_fast.wire.connection import Connection
 from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
 from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
+from tests.node.changing import hold_still
 from tests.node.exchanging import ExchangingNode
 from tests.node.test_handoff import KEYS, back, born, down, homes
 from tests.node.virtual import World, in_virtual_time
@@ -312,6 +313,8 @@ def test_nothing_is_forgotten_while_anybody_knows_that_members_change(how: str, 
         there = homes(nodes, key)
         order = there + [node for node in nodes if node not in there]
         await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        for node in nodes:
+            hold_still(node)
         history = order[who].node.cluster.history._view
         unsettled(order[who], how)
         await trio.sleep(5 * GRACE_S)

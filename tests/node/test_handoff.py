@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from dynamo_fast.core.placement import Placement
 from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.wire.connection import Connection
 from dynamo_fast.wire.control_messages import HintsReply, HintsRequest
@@ -248,19 +249,19 @@ def test_what_was_confirmed_in_slots_that_count_no_more_is_delivered_again() -> 
         (keeper,) = [node for node in nodes if node is not owner and node not in there and node.packed(key) is not None]
         await back_silently(world, owner)
         placement = keeper.node.cluster.placement
-        other = placement_over([node for node in nodes if node is not keeper], keeper.view)
+        other = Placement.made(2, placement.digest, (), 3, placement.node_ids, placement.table)
         push = keeper.node.delivery.push
 
         async def and_then(session, name, entries, settled):
             await push(session, name, entries, settled)
-            keeper.node.cluster.placement = other
+            settle([keeper], other)
 
         keeper.node.delivery.push = and_then
         await keeper.node.handoff.round()
         keeper.node.delivery.push = push
         assert owner.packed(key) is not None
         assert keeper.packed(key) is not None, "it may be owed to others by now"
-        keeper.node.cluster.placement = placement
+        settle([keeper], placement)
         await world.until(lambda: keeper.packed(key) is None, within_s=10)
 
     in_virtual_time(scenario)

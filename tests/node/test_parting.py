@@ -11,7 +11,7 @@ from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node.parting import Parting
 from dynamo_fast.storage.schema import decode_record, encode_record
-from tests.node.changing import Holdings, begin, homes_in, partition_of, placement_over, settle, work_by
+from tests.node.changing import begin, hold_still, homes_in, partition_of, placement_over, settle, work_by
 from tests.node.exchanging import ExchangingNode, cluster_of, version
 from tests.node.virtual import World, in_virtual_time
 
@@ -30,10 +30,11 @@ class Settled:
         self.keys = [key for key in KEYS if self.leaver in homes_in(self.old, nodes, partition_of(nodes[0], key))]
 
     def parting(self, node: ExchangingNode, copies: int = 2) -> Parting:
+        hold_still(node)
         parts = node.node
         return Parting(
-            env=parts.env, cluster=parts.cluster, engine=parts.engine, data_plane=parts.data_plane, holdings=Holdings(node),
-            peers=parts.peers, delivery=parts.delivery, anti_entropy=parts.anti_entropy, copies=copies,
+            env=parts.env, cluster=parts.cluster, engine=parts.engine, data_plane=parts.data_plane, peers=parts.peers,
+            anti_entropy=parts.anti_entropy, copies=copies,
         )  # fmt: skip
 
     def settle(self) -> Parting:

@@ -14,13 +14,16 @@ from dynamo_fast.wire.frame import FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
 from tests.node.virtual import End, VirtualNode, World, in_virtual_time
 
-OTHER, ALIEN = b"o" * 16, b"x" * 16
+OTHER, ALIEN, DEPARTED = b"o" * 16, b"x" * 16, b"d" * 16
 
 
 class Me(msgspec.Struct):
     node_id: bytes = b"n" * 16
     address: str = "a:1"
     cluster_id: bytes | None = b"c" * 16
+
+    def refuses(self, node_id: bytes) -> bool:
+        return node_id == DEPARTED
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,7 @@ class Me(msgspec.Struct):
         (messages.Hello(versions=[1], role="client", cluster_id=ALIEN), Status.WRONG_CLUSTER, "belongs to cluster"),
         (messages.Hello(versions=[1], role="node"), Status.BAD_REQUEST, "must say its node id"),
         (messages.Hello(versions=[1], role="node", node_id=b"n" * 16), Status.BAD_REQUEST, "is a copy"),
+        (messages.Hello(versions=[1], role="node", node_id=DEPARTED), Status.DEPARTED, "an id never returns: start it with an empty"),
     ],
 )
 def test_hellos_that_are_refused(hello: messages.Hello, status: Status, said: str) -> None:

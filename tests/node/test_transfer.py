@@ -6,13 +6,14 @@ import msgspec
 import pytest
 import trio
 
+from dynamo_fast.core.change import Step
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.core.succession import gains
 from dynamo_fast.node.transfer import CURSORS, SAVE_S, Transfer
 from dynamo_fast.storage.schema import decode_record, encode_record
 from dynamo_fast.wire import replica_messages as replica
-from tests.node.changing import begin, equip, homes_in, partition_of, placement_over, settle, work_by
+from tests.node.changing import begin, homes_in, partition_of, placement_over, settle, work_by
 from tests.node.exchanging import ExchangingNode, cluster_of, version
 from tests.node.virtual import World, in_virtual_time
 
@@ -27,15 +28,11 @@ class Changing:
         *self.sources, self.joiner = nodes
         self.new: Placement = nodes[0].node.cluster.placement
         self.old = placement_over(self.sources, nodes[0].view)
-        self.equip()
-
-    def equip(self) -> None:
-        self.transfers = {node.address: equip(node) for node in self.nodes if node.node is not None}
-        begin([node for node in self.nodes if node.node is not None], self.old, self.new)
+        begin(nodes, self.old, self.new)
 
     @property
     def transfer(self) -> Transfer:
-        return self.transfers[self.joiner.address]
+        return self.joiner.node.transfer
 
     @property
     def gained(self) -> dict[int, tuple[bytes, ...]]:
@@ -48,18 +45,13 @@ class Changing:
     async def bring(self) -> None:
         await self.transfer.bring(self.old, self.new)
 
-    async def restart(self, node: ExchangingNode, **options: object) -> None:
-        await node.restart(**options)  # type: ignore[arg-type]
-        await node.world.until(lambda: len(node.peers) == 3)
-        self.equip()
-
     def lacking(self, keys: list[bytes]) -> list[bytes]:
         return [key for key in keys if self.joiner.packed(key) is None]
 
 
 async def changing(world: World, *, value: bytes = b"v", write: bool = True, **flags: object) -> Changing:
     nodes = await cluster_of(world, 4, **flags)
-    await world.until(lambda: all(len(node.node.anti_entropy.met_s) == 3 for node in nodes))
+    await world.until(lambda: all(len(node.node.anti_entropy.met_s) == 3 and not node.records.suspects for node in nodes))
     made = Changing(nodes)
     for key in KEYS if write else ():
         for node in made.sources:
@@ -99,7 +91,7 @@ def test_who_gains_nothing_brings_nothing() -> None:
     async def scenario(world: World) -> None:
         change = await changing(world, write=False)
         replaced = change.joiner.disk.replaced
-        await change.transfers[change.sources[0].address].bring(change.new, change.old)
+        await change.sources[0].node.transfer.bring(change.new, change.old)
         assert gains(change.new, change.old, change.joiner.id) == {}
         await change.transfer.bring(change.new, change.old)
         assert change.joiner.disk.replaced == replaced
@@ -189,7 +181,6 @@ def test_a_restart_in_the_middle_goes_on_where_it_was(torn: bool) -> None:
                 joiner.wipe()
             await world.start(joiner)
             await world.until(lambda: len(change.joiner.peers) == 3)
-            change.transfers[joiner.address] = equip(joiner)
             begin([joiner], change.old, change.new)
         assert 1 < joiner.starts < 10
         assert not change.lacking(keys)
@@ -228,7 +219,6 @@ def test_sources_that_are_away_are_waited_for() -> None:
             assert statistics(change.transfer)["partitions_done"] == 0
             await world.start(away)
             await world.until(lambda: len(away.peers) == 3)
-            equip(away)
             begin([away], change.old, change.new)
             with trio.fail_after(60):
                 await done.wait()
@@ -345,13 +335,13 @@ def test_a_member_that_leaves_gives_all_it_has_to_those_that_stay() -> None:
         nodes = await cluster_of(world, 3)
         await world.until(lambda: all(len(node.node.anti_entropy.met_s) == 2 for node in nodes))
         old, new = nodes[0].node.cluster.placement, placement_over(nodes[:2], nodes[0].view)
-        transfers = [equip(node) for node in nodes]
         begin(nodes, old, new)
         for node in nodes[:2]:
             node.node.rounds._round_s = 1000
         for key in KEYS[:100]:
             nodes[2].write(key, version(b"v"))
-        for node, transfer in zip(nodes[:2], transfers, strict=False):
+        for node in nodes[:2]:
+            transfer = node.node.transfer
             await transfer.bring(old, new)
             assert all(node.packed(key) for key in KEYS[:100])
             assert statistics(transfer)["objects"] == 0, "nothing was streamed"
@@ -428,7 +418,7 @@ def test_nothing_counts_as_streamed_that_the_data_plane_did_not_take() -> None:
         with trio.move_on_after(10):
             await change.bring()
         assert statistics(change.transfer)["partitions_streamed"] == 0
-        work_by(joiner, change.new)
+        work_by(joiner, change.old, change.new, Step.SYNCED)
         await change.bring()
         assert not change.lacking(change.gained_keys())
 

@@ -188,7 +188,7 @@ class RecordingDataPlane(PyFrameHandler):
         self.buckets: dict = {}
         self.up: dict[bytes, Connection] = {}
         self.draining = False
-        self.requests_in_flight = 0
+        self.requests_in_flight = self.oldest_request_us = 0
         self.hints_kept = 0
 
     def on_frame(self, connection, type, flags, status, request_id, body) -> None:
@@ -218,6 +218,9 @@ class RecordingDataPlane(PyFrameHandler):
     def drain(self) -> None:
         self.draining = True
 
+    async def wait_durable(self, position: int) -> None:
+        await trio.lowlevel.checkpoint()
+
     def statistics(self) -> dict[str, object]:
         return {"puts": 0, "gets": 0}
 
@@ -230,8 +233,15 @@ class EmptyEngine:
         self.forest = Forest(64)
         self.read_only: str | None = None
         self.failed_fsync = False
+        self.position = 0
         self.synced = self.closed = False
         self.suspects: set[int] = set()
+
+    def suspect(self, partition: int) -> None:
+        self.suspects.add(partition)
+
+    def forgive(self, partition: int) -> None:
+        self.suspects.discard(partition)
 
     def is_suspect(self, partition: int) -> bool:
         return partition in self.suspects

@@ -43,7 +43,7 @@ REPLIES: list[control.Reply] = [
                         statistics={"engine": {"keys": 3}}),
     control.StatusReply(node_id=ID, address="a:1", host="a", zone="", weight=7, state="leaving", member=False, software="0", uptime_s=1.5,
                         cluster_id=ID, placement_number=2, placement_name=1, members=1, peers_up=[], history_digest=ID, statistics={},
-                        change=control.ChangeStatus(from_number=2, to_number=3, step="synced", waiting_for=[ID], waiting_changes=4),
+                        change=control.ChangeStatus(from_number=2, to_number=3, step="synced", waiting_for=["a:1"], waiting_changes=4),
                         beside=[NODE]),
     control.RingInfoReply(number=1, name=1, digest=ID, partitions=2, replicas=1,
                           members=[control.MemberShare(node=NODE, partitions_first=2, partitions_owned=2, share=1.0, up=True)]),

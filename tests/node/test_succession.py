@@ -1,0 +1,299 @@
+"""A change of members through the control plane of real nodes, in virtual time: everybody goes through the steps, whatever goes wrong."""
+
+import pytest
+import trio
+
+from dynamo_fast.core.change import Step
+from dynamo_fast.core.membership import Change, Join, Leave, NodeEntry, Replace, WeightChange, ZoneChange
+from dynamo_fast.node.cluster import load_progress
+from dynamo_fast.node.control import Refusal
+from dynamo_fast.node.identity import DataDirectory, DirectoryRefused
+from dynamo_fast.wire.membership_messages import ChangeReply, ChangeRequest
+from tests.node.exchanging import ExchangingNode
+from tests.node.virtual import World, in_virtual_time
+
+ADDRESSES = ["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"]
+FRESH = ["10.0.0.4:7400", "10.0.0.5:7400", "10.0.0.6:7400"]
+
+
+def born(world: World) -> list[ExchangingNode]:
+    return [ExchangingNode(world, one, node__bootstrap=list(ADDRESSES)) for one in ADDRESSES]
+
+
+def spare(world: World, address: str) -> ExchangingNode:
+    return ExchangingNode(world, address, node__seeds=list(ADDRESSES))
+
+
+async def ready(world: World, *spares: str) -> tuple[list[ExchangingNode], list[ExchangingNode]]:
+    """Three members, and nodes that wait."""
+    members, waiting = born(world), [spare(world, address) for address in spares]
+    await world.start(*members)
+    await world.until(lambda: all(one.view and len(one.peers) == 2 for one in members))
+    await world.start(*waiting)
+    await world.until(lambda: all(one.view for one in waiting))
+    return members, waiting
+
+
+def entry(node: ExchangingNode) -> NodeEntry:
+    return node.node.cluster.own
+
+
+async def ask(node: ExchangingNode, *changes: Change, unsafe: bool = False) -> ChangeReply:
+    return await node.node.changes.answer(None, ChangeRequest(changes=list(changes), unsafe=unsafe))
+
+
+def settled(nodes: list[ExchangingNode], number: int, members: int) -> bool:
+    """All work by placement `number`, of so many members, alone."""
+    clusters = [one.node.cluster for one in nodes if one.node]
+    return all(
+        one.change is None and one.placement is not None and one.placement.number == number and len(one.placement.node_ids) == members
+        for one in clusters
+    )
+
+
+def steps_of(node: ExchangingNode) -> list[tuple[int, Step]]:
+    """What the node was seen to do, in order: (number of the placement that comes, step). Recorded from now on."""
+    seen: list[tuple[int, Step]] = []
+    cluster = node.node.cluster
+    work_by = cluster.work_by
+
+    async def watched(old, new=None, step=Step.NONE) -> None:
+        before = cluster.change, cluster.placement
+        await work_by(old, new, step)
+        if (cluster.change, cluster.placement) != before:
+            seen.append((new.number, step) if new is not None else (old.number, Step.SETTLED))
+
+    cluster.work_by = watched
+    return seen
+
+
+def test_a_node_joins_and_all_go_through_every_step() -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        seen = [steps_of(one) for one in (*members, new)]
+        reply = await ask(members[1], Join(member=entry(new)))
+        assert reply.number == 2
+        await world.until(lambda: settled([*members, new], 2, 4), within_s=20)
+        for steps in seen:
+            assert [step for _, step in steps] == sorted({step for _, step in steps}), steps
+            assert steps[-1] == (2, Step.SETTLED)
+        assert {Step.KNOWN, Step.DOUBLE, Step.SYNCED, Step.SWITCHED, Step.SINGLE, Step.SETTLED} == {step for _, step in seen[1]}
+        assert len({one.node.cluster.placement.digest for one in (*members, new)}) == 1
+        await world.until(lambda: all(one.node.cluster.quiet for one in (*members, new)), within_s=20)
+        assert new.node.state() == "ready"
+
+    in_virtual_time(scenario)
+
+
+def test_no_two_nodes_are_ever_more_than_one_step_apart() -> None:
+    async def scenario(world: World) -> None:
+        members, spares = await ready(world, *FRESH)
+        nodes = [*members, *spares]
+        doing: dict[bytes, tuple[int, int]] = {}
+
+        def note(node: ExchangingNode):
+            cluster, work_by = node.node.cluster, node.node.cluster.work_by
+
+            async def watched(old, new=None, step=Step.NONE) -> None:
+                await work_by(old, new, step)
+                number = new.number if new is not None else old.number
+                doing[node.id] = (number, int(step) if new is not None else int(Step.SETTLED))
+                there = [step for at, step in doing.values() if at == number]
+                assert max(there) - min(there) <= 1, doing
+
+            cluster.work_by = watched
+
+        for one in nodes:
+            note(one)
+        await ask(members[0], *(Join(member=entry(one)) for one in spares))
+        await world.until(lambda: settled(nodes, 2, 6), within_s=30)
+        await ask(members[2], Leave(node_id=members[0].id), Leave(node_id=spares[0].id))
+        await world.until(lambda: settled(nodes, 3, 4), within_s=30)
+        assert members[0].node.state() == "leaving"
+
+    in_virtual_time(scenario)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_changes_asked_of_two_nodes_at_once_all_come_into_force(seed: int) -> None:
+    async def scenario(world: World) -> None:
+        members, spares = await ready(world, *FRESH)
+        async with trio.open_nursery() as nursery:
+            for member, one in zip(members, spares, strict=True):
+                nursery.start_soon(ask, member, Join(member=entry(one)))
+        everyone = [*members, *spares]
+        await world.until(
+            lambda: all(len(one.node.cluster.placement.node_ids) == 6 and one.node.cluster.change is None for one in everyone), within_s=60
+        )
+        assert len({one.node.cluster.placement.digest for one in everyone}) == 1
+
+    in_virtual_time(scenario, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("victim", ["asked", "other", "new"])
+def test_a_node_that_crashes_at_any_moment_of_a_change_goes_on_with_it(victim: str, seed: int) -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        await ask(members[0], Join(member=entry(new)))
+        await trio.sleep(0.02 * seed)
+        node = {"asked": members[0], "other": members[2], "new": new}[victim]
+        node.crash()
+        await trio.sleep(3)
+        running = [one for one in (*members, new) if one.node]
+        progress = max(one.node.cluster.placement.number for one in running)
+        await world.start(node)
+        await world.until(lambda: settled([*members, new], 2, 4), within_s=30)
+        assert progress in (1, 2)
+
+    in_virtual_time(scenario, seed=seed)
+
+
+def test_an_absent_member_holds_a_change_up_until_it_is_declared_dead() -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, *FRESH[:1])
+        members[2].crash()
+        await world.until(lambda: all(members[2].id not in one.peers for one in members[:2]))
+        await ask(members[0], Join(member=entry(new)))
+        rest = [*members[:2], new]
+        await trio.sleep(60)
+        assert all(one.node.cluster.placement.number == 1 for one in rest)
+        assert members[0].node.succession.waits_for() == [members[2].id]
+        with pytest.raises(Refusal, match="cannot be reached, so it cannot hand over"):
+            await ask(members[0], Leave(node_id=members[2].id))
+        reply = await ask(members[1], Leave(node_id=members[2].id, dead=True))
+        assert reply.number == 0
+        await world.until(lambda: settled(rest, 3, 3), within_s=30)
+        await world.start(members[2])
+        await world.until(lambda: members[2].node.state() == "left", within_s=30)
+        assert all(members[2].id not in one.peers for one in rest)
+
+    in_virtual_time(scenario)
+
+
+def test_who_is_replaced_goes_and_its_places_are_taken() -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        before = members[0].node.cluster.placement
+        await ask(members[0], Replace(old=members[1].id, member=entry(new)))
+        await world.until(lambda: settled([*members, new], 2, 3), within_s=30)
+        after = members[0].node.cluster.placement
+        assert members[1].id not in after.node_ids
+        assert after.loads()[new.id] == before.loads()[members[1].id]
+
+    in_virtual_time(scenario)
+
+
+def test_what_makes_no_sense_is_refused_in_a_sentence() -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        stranger = NodeEntry(id=b"s" * 16, address="10.0.0.9:7400", host="h9")
+        taken = NodeEntry(id=b"s" * 16, address=members[1].address, host="h9")
+        cases = [
+            (Join(member=stranger), "cannot be reached from here"),
+            (Join(member=entry(members[1])), "is a member already"),
+            (Join(member=taken), "is the address of member"),
+            (Leave(node_id=b"x" * 16), "is no member"),
+            (Leave(node_id=members[1].id, dead=True), "is to be declared dead and answers"),
+            (Leave(node_id=members[1].id), "2 members would be left for 3 replicas"),
+            (WeightChange(node_id=b"x" * 16, weight=5), "is no member"),
+            (ZoneChange(host="nowhere", zone="z"), "no member is on host"),
+        ]
+        for change, sentence in cases:
+            with pytest.raises(Refusal, match=sentence):
+                await ask(members[0], change)
+        with pytest.raises(Refusal, match="no member of a cluster"):
+            await ask(new, Join(member=entry(new)))
+        assert members[0].node.cluster.placement.number == 1
+        await ask(members[0], Leave(node_id=members[1].id), unsafe=True)
+        await world.until(lambda: settled(members, 2, 2), within_s=30)
+
+    in_virtual_time(scenario)
+
+
+def test_a_clock_that_is_far_off_makes_no_changes() -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        cluster = members[0].node.cluster
+        await trio.sleep(5)
+        cluster.clock_offsets_ms = dict.fromkeys(cluster.clock_offsets_ms, 61000)
+        with pytest.raises(Refusal, match="clock is 61 s behind"):
+            await ask(members[0], Join(member=entry(new)))
+
+    in_virtual_time(scenario)
+
+
+def test_what_a_node_has_told_is_on_its_disk_before_anybody_hears_it() -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        on_disk: dict[bytes, int] = {}
+
+        def look() -> None:
+            for one in (*members, new):
+                kept = load_progress(DataDirectory(one.node.cluster._directory.path, one.id, one.disk, None)) if one.node else {}
+                on_disk[one.id] = max((told.word for told in kept.values()), default=0)
+                for other in (*members, new):
+                    heard = other.node.cluster.progress.get(one.id)
+                    assert heard is None or heard.word <= on_disk[one.id]
+
+        for one in (*members, new):
+            one.disk.after_replace = look
+        await ask(members[0], Join(member=entry(new)))
+        await world.until(lambda: settled([*members, new], 2, 4), within_s=20)
+        assert min(on_disk.values()) >= 5
+
+    in_virtual_time(scenario)
+
+
+def test_a_directory_older_than_what_it_has_told_takes_its_word_back_and_trusts_nothing_in_it() -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        backup = dict(members[2].disk.files)
+        await ask(members[0], Join(member=entry(new)))
+        everyone = [*members, new]
+        await world.until(lambda: settled(everyone, 2, 4), within_s=20)
+        members[2].crash()
+        await trio.sleep(1)
+        members[2].disk.files.clear()
+        members[2].disk.files.update(backup)
+        await world.start(members[2])
+        await world.until(lambda: settled(everyone, 2, 4), within_s=30)
+        await world.until(lambda: len(members[2].engine.suspects) > 40, within_s=30)
+        await world.until(lambda: len({one.node.cluster.progress[members[2].id].word for one in everyone}) == 1, within_s=30)
+
+    in_virtual_time(scenario)
+
+
+def test_a_node_that_joins_late_fetches_what_it_cannot_compute() -> None:
+    async def scenario(world: World) -> None:
+        members, (new, late) = await ready(world, *FRESH[:2])
+        late.crash()
+        await trio.sleep(1)
+        await ask(members[0], Join(member=entry(new)))
+        await world.until(lambda: settled([*members, new], 2, 4), within_s=20)
+        await ask(members[0], WeightChange(node_id=new.id, weight=120))
+        await world.until(lambda: settled([*members, new], 3, 4), within_s=20)
+        await world.start(late)
+        await world.until(lambda: settled([late], 3, 4), within_s=20)
+        assert late.node.state() == "waiting"
+        await ask(new, Join(member=entry(late)))
+        await world.until(lambda: settled([*members, new, late], 4, 5), within_s=20)
+
+    in_virtual_time(scenario)
+
+
+@pytest.mark.parametrize("name", ["placements", "progress"])
+def test_a_damaged_file_is_named_and_what_to_do_is_said(name: str) -> None:
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        await ask(members[0], Join(member=entry(new)))
+        await world.until(lambda: settled([*members, new], 2, 4), within_s=20)
+        members[1].crash()
+        await trio.sleep(1)
+        path = next(path for path in members[1].disk.files if path.name == name)
+        members[1].disk.files[path] = b"\xc1" + members[1].disk.files[path]
+        await world.start(members[1])
+        assert isinstance(members[1].failure, DirectoryRefused)
+        assert f"{name} is damaged" in str(members[1].failure)
+
+    in_virtual_time(scenario)
