@@ -59,6 +59,17 @@ def several_at_once(faults: Faults) -> bool:
     return any(done)
 
 
+def many_in_one_step(faults: Faults) -> bool:
+    """Most homes of a partition may be others at once: two members give way to new machines, and one more joins."""
+    operator = faults.operator
+    replaced = faults.chance.sample(staying := operator.staying(), min(2, len(staying)))
+    spares = [spare for _ in range(len(replaced) + 1) if (spare := operator.spare(take=True)) is not None]
+    if len(spares) < 2:
+        return False
+    operator.exchange(list(zip(replaced, spares, strict=False)), spares[len(replaced) :])
+    return True
+
+
 def change_of_mind(faults: Faults) -> bool:
     """A machine joins, and is sent away before or after it has arrived."""
     spare = faults.operator.spare()
@@ -110,5 +121,5 @@ def scrap(faults: Faults) -> bool:
 
 
 MEMBERS: tuple[Callable[[Faults], bool], ...] = (
-    join, leave, replace, weight, another_zone, several_at_once, change_of_mind, lost_member, lost_newcomer, scrap,
+    join, leave, replace, weight, another_zone, several_at_once, many_in_one_step, change_of_mind, lost_member, lost_newcomer, scrap,
 )  # fmt: skip

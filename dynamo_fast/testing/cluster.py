@@ -14,7 +14,7 @@ Nothing sleeps: hours pass as fast as there is something to do in them. The same
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -127,18 +127,25 @@ class Cluster:
 
     async def join(self, *names: str, through: str = "") -> ChangeReply:
         """These machines become members, in one step; `settled` returns when that is over."""
-        await self.until(lambda: all(self[name].node_id is not None for name in names), READY_S)
+        await self._started(*names)
         return await self.change(*(Join(member=self[name].entry) for name in names), through=through)
 
     async def leave(self, *names: str, dead: bool = False, through: str = "", unsafe: bool = False) -> ChangeReply:
         """These members depart for ever, in one step. `dead`: nobody waits for them, and what they hold is given up."""
+        await self._started(*names)
         return await self.change(*(Leave(node_id=self[name].entry.id, dead=dead) for name in names), through=through, unsafe=unsafe)
 
     async def replace(self, old: str, new: str, *, dead: bool = False, through: str = "", unsafe: bool = False) -> ChangeReply:
         """Another machine takes the places of a member, which departs for ever; `dead` as in `leave`."""
-        await self.until(lambda: self[new].node_id is not None, READY_S)
+        await self._started(old, new)
         change = Replace(old=self[old].entry.id, member=self[new].entry, dead=dead)
         return await self.change(change, through=through, unsafe=unsafe)
+
+    async def exchange(self, pairs: Sequence[tuple[str, str]], joining: Sequence[str] = (), *, through: str = "") -> ChangeReply:
+        """In one step, the second of each pair takes the places of the first, and others become members."""
+        await self._started(*(name for pair in pairs for name in pair), *joining)
+        changes: list[MemberChange] = [Replace(old=self[old].entry.id, member=self[new].entry) for old, new in pairs]
+        return await self.change(*changes, *(Join(member=self[name].entry) for name in joining), through=through)
 
     async def set_weight(self, name: str, weight: int, *, through: str = "") -> ChangeReply:
         """A member is to hold another share of the data."""
@@ -147,6 +154,10 @@ class Cluster:
     async def set_zone(self, name: str, zone: str, *, through: str = "") -> ChangeReply:
         """The machine of a member, with all members on it, is in that zone from now on."""
         return await self.change(ZoneChange(host=self[name].entry.host, zone=zone), through=through)
+
+    async def _started(self, *names: str) -> None:
+        """Returns when these machines have an id."""
+        await self.until(lambda: all(self[name].node_id is not None for name in names), READY_S)
 
     async def change(self, *changes: MemberChange, through: str = "", unsafe: bool = False) -> ChangeReply:
         """Asks one member that runs for these changes, as an operator's command does; DynamoError when it refuses or does not answer."""

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
+from dynamo_fast.testing.changes import MEMBERS
 from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.machine import Machine, State
@@ -343,4 +344,4 @@ NETWORK: tuple[Callable[[Faults], bool], ...] = (
 PROCESS: tuple[Callable[[Faults], bool], ...] = (kill, kill_inside_a_pass, storm, stop, pause)
 DISK: tuple[Callable[[Faults], bool], ...] = (power_cut, slow_disk, held_syncs, full_disk, failed_fsync, rot, wiped_disk, stale_backup)
 CLOCK: tuple[Callable[[Faults], bool], ...] = (clock_jump, clock_strobe)
-KINDS: dict[str, Callable[[Faults], bool]] = {kind.__name__: kind for kind in (*NETWORK, *PROCESS, *DISK, *CLOCK)}
+KINDS: dict[str, Callable[[Faults], bool]] = {kind.__name__: kind for kind in (*NETWORK, *PROCESS, *DISK, *CLOCK, *MEMBERS)}

@@ -20,7 +20,7 @@ from dynamo_fast.testing.workload import Actor, Habits, Probes, PutIds
 N = 3
 ACTORS = 3
 HABITS = Habits(
-    keys=12, carts=0, writes=((2, 1), (2, 2)), reads=(2,), strict=1.0, blind=0.0, old_context=0.1, delete=0.0, read=0.5, cart=0.0,
+    keys=60, carts=0, writes=((2, 1), (2, 2)), reads=(2,), strict=1.0, blind=0.0, old_context=0.1, delete=0.0, read=0.6, cart=0.0,
     deadline_s=2.0,
 )  # fmt: skip
 

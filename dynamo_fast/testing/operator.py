@@ -8,7 +8,7 @@ staying only while the placement in force has it and nobody was ever asked to le
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
@@ -38,6 +38,7 @@ class Operator:
         self.busy = 0  # requests that have not ended
         self._let_go: set[str] = set()  # asked to leave, or to give way to another
         self._taken: set[str] = set()  # asked to join
+        self._heirs: dict[str, str] = {}  # by machine that was lost, the one that is to take its places
 
     # Who there is -------------------------------------------------------------------------------------------------------------------
 
@@ -54,13 +55,20 @@ class Operator:
         staying = self.staying()
         return self.chance.choice(staying) if len(staying) > N else None
 
-    def spare(self) -> str | None:
-        """A machine that is to become a member, a new one if need be; None: there are enough."""
+    def spare(self, *, urgent: bool = False, take: bool = False) -> str | None:
+        """A machine that is to become a member, a new one if need be; None: there are enough, unless it is urgent. `take`: it is not
+        given to anybody else."""
+        name = self._spare(urgent)
+        if take and name is not None:
+            self._taken.add(name)
+        return name
+
+    def _spare(self, urgent: bool) -> str | None:
         for machine in self.cluster.machines.values():
             if machine.name not in self._taken and "node.seeds" in machine.settings and not machine.destroyed:
                 return machine.name
         living = [one for one in self.cluster.machines.values() if not one.destroyed]
-        if len(living) >= LIVING_MAX or len(self.cluster.machines) >= EVER_MAX:
+        if not urgent and (len(living) >= LIVING_MAX or len(self.cluster.machines) >= EVER_MAX):
             return None
         return self.cluster.add_machine().name
 
@@ -71,8 +79,8 @@ class Operator:
         return [name for name in sorted(self._taken - self._let_go - set(self.lost)) if self.cluster[name].node_id not in ids]
 
     def gone(self) -> list[Machine]:
-        """Machines that have left and say that they hold nothing any more."""
-        view = newest_view(self.cluster.machines.values())
+        """Machines that have left and hold nothing any more, as one of the members knows: what they say themselves may die with them."""
+        view = newest_view(members_of(self.cluster.machines.values()))
         machines = [one for one in self.cluster.machines.values() if not one.destroyed and one.name not in self.lost]
         return [] if view is None else [one for one in machines if one.node_id in view.dead]
 
@@ -90,6 +98,12 @@ class Operator:
         self._let_go.add(old)
         self._taken.add(new)
         self._start(partial(self.cluster.replace, old, new))
+
+    def exchange(self, pairs: Sequence[tuple[str, str]], joining: Sequence[str]) -> None:
+        """In one step, the second of each pair takes the places of the first, and others join."""
+        self._let_go.update(old for old, _ in pairs)
+        self._taken.update([*(new for _, new in pairs), *joining])
+        self._start(partial(self.cluster.exchange, pairs, joining))
 
     def weigh(self, name: str, weight: int) -> None:
         self._start(partial(self.cluster.set_weight, name, weight))
@@ -120,15 +134,16 @@ class Operator:
         """
         if self._buried(name) or self.cluster[name].up or self.cluster[name].node_id is None:
             return
-        machines = list(self.cluster.machines.values())
-        is_member = self.cluster[name] in members_of(machines)
-        newcomer = self.spare() if is_member and name not in self._let_go and len(self.staying()) < N else None
+        heir = self._heirs.get(name)
+        if heir is None and self.cluster[name] in members_of(self.cluster.machines.values()) and len(self.staying()) < N:
+            heir = self.spare(urgent=True)
         self._let_go.add(name)
-        if newcomer is None:
+        if heir is None:
             self._start(partial(self.cluster.leave, name, dead=True, unsafe=True))
         else:
-            self._taken.add(newcomer)
-            self._start(partial(self.cluster.replace, name, newcomer, dead=True, unsafe=True))
+            self._taken.add(heir)
+            self._heirs[name] = heir
+            self._start(partial(self.cluster.replace, name, heir, dead=True, unsafe=True))
 
     async def bury_all(self) -> list[str]:
         """Returns once all requests have ended and every machine that was lost is known to be dead; the names of others after BURY_S."""

@@ -113,8 +113,9 @@ class Simulation:
         How they are gone differs: killed, frozen, or alone on the other side of a cut; that is over when the round's rest begins.
         """
         cluster, chance = self.cluster, self.cluster.chance
-        placement = cluster.placement()
-        members = [one.name for one in members_of(cluster.machines.values()) if one.up and one.node_id in placement.node_ids]
+        members = lasting(cluster)
+        if len(members) < N:
+            return
         chance.shuffle(members)
         core = sorted(members[:N])
         gone = [name for name, machine in cluster.machines.items() if name not in core and not machine.destroyed]
@@ -127,6 +128,11 @@ class Simulation:
                     cluster.network.cut(name, other)
         await trio.sleep(OUTLIVE_S)
         habits = replace(self.mix.habits, blind=0.0, old_context=0.0, deadline_s=5.0, strict=0.0)
+        if any(one.node is not None and one.node.cluster.change is not None for one in map(cluster.__getitem__, core)):
+            # Then W copies are wanted in each placement, and a home in one alone stands in for nobody in the other: with so few left W=1 is
+            # all that can always be done.
+            habits = replace(habits, writes=tuple((1, min(dw, 1)) for _, dw in habits.writes))
+            self.probes.hit("outlived the others in the middle of a change")
         async with cluster.connect(*core, host="survivor") as client:
             self.put_ids.note(client)
             name = f"survivor at {cluster.clock.now:.0f} s"
@@ -206,6 +212,10 @@ class Simulation:
         for key, bucket in self._keys(judge).items():
             await self._read_everywhere(key, bucket)
         await trio.sleep(1)  # repairs come after the answers
+        with trio.move_on_after(RECOVERY_S):
+            # A repair that crosses the forgetting of a delete brings it back to a home, and it is forgotten anew.
+            while rest.diverged_trees(cluster):  # noqa: ASYNC110
+                await trio.sleep(LOOK_S)
         for machine in cluster.machines.values():
             machine.engine.finish_syncs()
         return True
@@ -281,6 +291,14 @@ class Simulation:
 
     def _of_put(self) -> dict[bytes, int]:
         return {one.put_id: one.number for one in self.history.writes if one.put_id}
+
+
+def lasting(cluster: Cluster) -> list[str]:
+    """The members that run and are in every placement that any node still works by: who has only been asked for yet is in none of them."""
+    nodes = [one.node for one in cluster.machines.values() if one.node is not None]
+    placements = [placement for node in nodes for placement in node.cluster.unretired]
+    members = [one for one in members_of(cluster.machines.values()) if one.up]
+    return [one.name for one in members if all(one.node_id in placement.node_ids for placement in placements)]
 
 
 def homes_in(placement: Placement, partition: int) -> list[bytes]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dynamo_fast.testing import faults
+from dynamo_fast.testing.changes import MEMBERS
 from dynamo_fast.testing.workload import Habits
 
 WRITES = (  # the (W, DW) that a run's writes choose among
     ((2, 1),), ((2, 2),), ((2, 1), (2, 2), (3, 1)), ((1, 1), (2, 1)), ((2, 0),), ((3, 3), (2, 2)), ((1, 0), (1, 1), (2, 0)), ((3, 2),),
 )  # fmt: skip
 READS = ((2,), (1, 2, 3), (1,), (2, 3))
+DESTRUCTIVE = {"power_cut", "failed_fsync", "rot", "wiped_disk", "stale_backup", "lost_member", "lost_newcomer"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Mix:
 def draw(seed: int) -> Mix:
     """The mix of one seed."""
     chance = random.Random(f"{seed} swarm")
-    every = sorted(faults.KINDS)
+    changes = sorted(kind.__name__ for kind in MEMBERS)
+    every = sorted(set(faults.KINDS) - set(changes))
     kinds = tuple(sorted(chance.sample(every, chance.choice([1, 2, 4, 8, len(every)]))))
     habits = Habits(
         keys=chance.choice([1, 3, 8, 30]),
@@ -89,4 +92,30 @@ def draw(seed: int) -> Mix:
         kinds = tuple(kind for kind in mix.kinds if kind != "stale_backup") or ("isolated",)
         settings = mix.settings | {"limits.grace_s": chance.choice([1, 2])}
         mix = replace(mix, kinds=kinds, settings=settings, habits=replace(habits, delete=0.3))
-    return mix
+    return with_changes(mix, changes)
+
+
+def with_changes(mix: Mix, changes: list[str]) -> Mix:
+    """The same with changes of members, in a third of the seeds; drawn apart, so that the others stay what they were."""
+    chance = random.Random(f"{mix.seed} members")
+    if chance.random() > 1 / 3:
+        return mix
+    kinds = {*chance.sample(changes, chance.choice([1, 2, 4, len(changes)]))}
+    # A rotten record is found by a scrub alone where nobody reads it, as on a node that is no home any more; and there is none here.
+    others = {*mix.kinds} - {"rot"} if chance.random() < 0.75 else set()
+    # Where nothing is wrong a change takes a third of a second: requests have to be as close together as that, and some links slow.
+    round_s = chance.choice([2.0, 5.0, 10.0])
+    habits = replace(
+        mix.habits,
+        keys=chance.choice([8, 30, 100]),  # with few, each is written anew before anybody could miss anything
+        read=chance.choice([0.35, 0.7]),
+        pause_s=chance.choice([0.02, 0.05, 0.1]) if round_s < 10 else 0.1,
+    )
+    if chance.random() < 0.5:
+        # What a strict read could miss: most homes of a partition are others at once, and nothing is destroyed that would excuse it.
+        kinds, others = (kinds | {"many_in_one_step"}) - DESTRUCTIVE, others - DESTRUCTIVE
+        writes = chance.choice([((2, 1),), ((2, 2),), ((2, 1), (3, 1))])
+        habits = replace(habits, writes=writes, reads=(2,), strict=1.0, keys=chance.choice([30, 100]), last_write_wins=False)
+    return replace(
+        mix, kinds=tuple(sorted(others | kinds)), round_s=round_s, fault_every_s=chance.choice([0.1, 0.3, 1.0]), habits=habits,
+    )  # fmt: skip

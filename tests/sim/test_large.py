@@ -21,10 +21,12 @@ def silent() -> Iterator[None]:
 
 
 def test_gossip_costs_little_and_everybody_knows_soon() -> None:
-    found = large.figures(NODES, joins=0)
+    found = large.figures(NODES, joins=2)
     assert found.formed_s < 10
     assert 0 < found.gossip_bytes <= large.BYTES_MAX
     assert 0 < found.known_s <= large.KNOWN_S_MAX
+    assert 0 < found.joined_known_s <= large.KNOWN_S_MAX
+    assert found.joined_known_s <= found.settled_s < 60
 
 
 def test_more_rounds_are_more_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
