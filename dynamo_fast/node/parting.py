@@ -114,6 +114,12 @@ class Parting:
             return found, True
         slice_ = Slice(self._env)
         at, end = partition_range(partition, placement.partitions)
+        if not self._engine.scan(at, end, 1):
+            # What is left in the tree is of records that cannot be read, and homes have theirs.
+            for leaf in range(self._engine.forest.leaf_count):
+                self._engine.recompute(partition, leaf)
+                await slice_.over()
+            return found, True
         while records := self._engine.scan(at, end, SCAN_RECORDS):
             for store_key, record in records:
                 parts = decode_record(record)

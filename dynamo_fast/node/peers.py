@@ -133,4 +133,4 @@ class Peers:
         del self.up[node_id]
         self._data_plane.peer_down(node_id)
         self._gone.pop(node_id).set()
-        log.info("peer is down", extra={"peer": node_id.hex(), "reason": session.problem})
+        log.info("peer is down", extra={"peer": node_id.hex(), "reason": session.problem or session.connection.close_reason})

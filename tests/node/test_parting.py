@@ -225,6 +225,26 @@ def test_a_leaver_empties_itself_and_says_that_it_is_gone(hinted: bool) -> None:
     in_virtual_time(scenario)
 
 
+def test_a_record_that_cannot_be_read_keeps_nobody_from_being_gone() -> None:
+    async def scenario(world: World) -> None:
+        cluster = await settled(world)
+        leaver = cluster.leaver
+        said: list[object] = []
+
+        async def add(change):
+            said.append(change)
+
+        leaver.node.cluster.add = add
+        parting = cluster.settle()
+        leaver.records.damage(leaver.store_key(cluster.keys[0]))
+        history = leaver.node.cluster.history
+        history._view = msgspec.structs.replace(history.view, departed=frozenset([leaver.id]))
+        world.nursery.start_soon(parting.run)
+        await world.until(lambda: said == [Gone(node_id=leaver.id)], within_s=PATIENCE_S)
+
+    in_virtual_time(scenario)
+
+
 def leaver_record(cluster: Settled, key: bytes) -> int:
     """The hash of what the test keeps as a hint."""
     node = cluster.stay[0]
