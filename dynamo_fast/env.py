@@ -110,6 +110,10 @@ class Env(ABC):
     def process_statistics(self) -> dict[str, float]:
         """What this process has taken from the machine: resident memory in bytes, CPU in seconds, open descriptors."""
 
+    def rarely(self, site: str) -> bool:
+        """Whether to take the rare branch of this name on purpose. Never on a real machine; the simulator (testing/rare.py) draws."""
+        return False
+
     def choose(self, items: Sequence[T]) -> T:
         """One of a non-empty sequence, all equally likely."""
         return items[int(self.random() * len(items))]

@@ -195,6 +195,8 @@ class Cluster:
             return []
         if self.view is None and merged.view is not None:
             self._placement_of(merged.view)  # a birth that this version cannot work by is refused before it is kept
+        if self._env.rarely("cluster: the disk is slow with the history"):
+            await self._env.sleep(self._env.random())
         await self._env.offload(self._directory.save_history, merged)
         self.history = merged
         self._apply()

@@ -166,6 +166,8 @@ class Gossip:
 
     async def _tell(self) -> None:
         """News go to a few peers at once; the sessions are drawn without repeats."""
+        if self._env.rarely("gossip: news wait for the round"):
+            return
         left = list(self._peers.up.values())
         for _ in range(min(TOLD_AT_ONCE, len(left))):
             session = self._env.choose(left)
@@ -205,8 +207,9 @@ class Gossip:
                 theirs = reply.ids
             elif not reply.records and not request.records:
                 return  # neither side has anything left to give; records of theirs that we refused, or news in between
-            wanted = history.ids_lacking(theirs)[:GOSSIP_RECORDS_MAX]
-            records = history.records_not_in(theirs)[:GOSSIP_RECORDS_MAX]
+            most = 1 if self._env.rarely("gossip: one record in a message") else GOSSIP_RECORDS_MAX
+            wanted = history.ids_lacking(theirs)[:most]
+            records = history.records_not_in(theirs)[:most]
             theirs = [*theirs, *(record.id for record in records)]
             request = GossipRequest(digest=history.digest, records=records, wanted=wanted)
 

@@ -119,6 +119,8 @@ class Peers:
             return
         self.up[node_id] = session
         self._data_plane.peer_up(node_id, session.connection)
+        if self._env.rarely("peers: a connection ends as soon as it is up"):
+            session.close("it was not to last")
         if old is None:
             self._gone[node_id] = trio.Event()
             log.info("peer is up", extra={"peer": node_id.hex(), "address": str(session.connection.label)})

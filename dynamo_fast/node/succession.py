@@ -153,11 +153,15 @@ class Succession:
         """What a step asks for, and then the word that it is done; begun again when the disk refuses."""
         digest, step, dead = work
         with scope:
+            if self._env.rarely("succession: a step begins late"):
+                await self._env.sleep(LOOK_S * self._env.random())
             self._peers.expel()
             if step == Step.SYNCED:
                 await self._transfer.bring(old, new)
             elif step > Step.KNOWN:
                 await self._older_requests()
+            if self._env.rarely("succession: a step is told of late"):
+                await self._env.sleep(LOOK_S * self._env.random())
             while True:
                 try:
                     return await self._cluster.tell(digest, step, dead)
@@ -205,8 +209,11 @@ class Succession:
         if self._cluster.node_id not in parent.node_ids or self._cluster.node_id in view.dead:
             return
         waited_s = now_s - self._untaken_since_s
-        if not self.asked_here.intersection(untaken) and waited_s < ANNOUNCE_PATIENCE_S * (1 + self._env.random()):
+        patient = waited_s < ANNOUNCE_PATIENCE_S * (1 + self._env.random())
+        if patient and not self.asked_here.intersection(untaken) and not self._env.rarely("succession: announced by who was not asked"):
             return
+        if len(untaken) > 1 and self._env.rarely("succession: one change after the other"):
+            untaken = untaken[:1]
         roster = roster_of(view, lineage.chain, self._cluster.history)
         records = self._cluster.history.records_of(untaken)
         try:
@@ -227,6 +234,8 @@ class Succession:
         if known is not None:
             return known
         before = [one for one in lineage.chain if one.number < record.number]
+        if self._env.rarely("succession: a table is fetched that could be computed"):
+            return await self._fetch(record)
         computed = await placements.compute(record, before, self._cluster.history)
         return computed if computed is not None else await self._fetch(record)
 

@@ -34,6 +34,7 @@ from dynamo_fast.testing.machine import Machine, State
 from dynamo_fast.testing.members import connected, newest_placement, newest_view, unsettled
 from dynamo_fast.testing.network import Network, Stream
 from dynamo_fast.testing.private import deterministic
+from dynamo_fast.testing.rare import Rare
 from dynamo_fast.testing.trace import Trace
 from dynamo_fast.wire.membership_messages import ChangeReply, ChangeRequest
 
@@ -52,6 +53,7 @@ class Cluster:
         self.chance = random.Random(f"{seed} cluster")
         self.network = Network(clock, self.trace, random.Random(f"{seed} network"))
         self.dots = DotRegistry()
+        self.rare: Rare | None = None
         self.settings = {"cluster.partitions": partitions} | settings
         self.machines: dict[str, Machine] = {}
         self.totals: dict[str, int] = {}  # the counters of all data planes that there were, added up
@@ -75,6 +77,10 @@ class Cluster:
 
         machine.engine.on_removal = removed
         return machine
+
+    def rarely(self, site: str) -> bool:
+        """Whether a node of this cluster takes a rare branch on purpose: only where `rare` says so."""
+        return self.rare is not None and self.rare.strike(site)
 
     def process_failed(self, machine: Machine, error: Exception) -> None:
         """A process ended with an error; the clean refusals of a start are for whoever looks in `refused`."""

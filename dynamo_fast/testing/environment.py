@@ -22,10 +22,15 @@ class VirtualEnv(Env):
     """What the node on `host` may ask of the world; `wall_ms` is the machine's clock on the wall."""
 
     def __init__(
-        self, clock: Clock, network: Network, host: str, disk: VirtualDisk, chance: random.Random, wall_ms: Callable[[], int]
-    ) -> None:
+        self, clock: Clock, network: Network, host: str, disk: VirtualDisk, chance: random.Random, wall_ms: Callable[[], int],
+        rarely: Callable[[str], bool],
+    ) -> None:  # fmt: skip
         self.disk = disk
+        self._rarely = rarely
         self._clock, self._network, self._host, self._chance, self._wall_ms = clock, network, host, chance, wall_ms
+
+    def rarely(self, site: str) -> bool:
+        return self._rarely(site)
 
     def now(self) -> float:
         return self._clock.now

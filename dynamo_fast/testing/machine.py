@@ -133,7 +133,7 @@ class Machine:
     async def _process(self, life: Life) -> None:
         cluster = self.cluster
         chance = random.Random(f"{cluster.seed} {self.name} {self.starts}")
-        env = VirtualEnv(cluster.clock, cluster.network, self.name, self.disk, chance, self.wall_ms)
+        env = VirtualEnv(cluster.clock, cluster.network, self.name, self.disk, chance, self.wall_ms, cluster.rarely)
         config = self.config
         again = False
         with trio.CancelScope() as scope:

@@ -29,6 +29,7 @@ class Summary:
         self.simulated_s = self.cpu_s = 0.0
         self.faults: Counter[str] = Counter()
         self.probes: Counter[str] = Counter()
+        self.rare: Counter[str] = Counter()
         self.failed: list[int] = []
 
     def add(self, verdict: Verdict) -> None:
@@ -41,6 +42,7 @@ class Summary:
         self.cpu_s += verdict.cpu_s
         self.faults.update(verdict.faults)
         self.probes.update(verdict.probes)
+        self.rare.update(verdict.rare)
         if verdict.violations:
             self.failed.append(verdict.mix.seed)
 
@@ -53,6 +55,7 @@ class Summary:
         yield f"acknowledged writes    {self.acknowledged:,} ({rate:,.0f} per second of CPU, of which {self.cpu_s:.1f})"
         yield f"stale sloppy reads     {self.stale_reads} (nobody promised otherwise)"
         yield f"reached                {listed(self.probes)}"
+        yield f"rare branches          {listed(self.rare)}"
         yield f"violations             {len(self.failed)} seeds" + (f": {' '.join(map(str, self.failed))}" if self.failed else "")
 
 

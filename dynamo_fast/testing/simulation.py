@@ -30,6 +30,7 @@ from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.history import Fate, History, Version, Write, write_of
 from dynamo_fast.testing.machine import Machine
 from dynamo_fast.testing.members import members_of, unsettled
+from dynamo_fast.testing.rare import Rare
 from dynamo_fast.testing.swarm import Mix
 from dynamo_fast.testing.workload import CART, Actor, Probes, PutIds, join_carts
 
@@ -57,6 +58,7 @@ class Verdict:
     stale_reads: int = 0  # of sloppy reads: what linearizability would forbid
     faults: dict[str, int] = field(default_factory=dict)
     probes: dict[str, int] = field(default_factory=dict)
+    rare: dict[str, int] = field(default_factory=dict)  # branches taken on purpose, by site
 
 
 class Simulation:
@@ -67,6 +69,7 @@ class Simulation:
         self.history, self.probes, self.put_ids = History(), Probes(), PutIds()
         self.guard = Guard((max(w, dw), dw) for w, dw in mix.habits.writes)
         self.faults = Faults(cluster, self.guard, random.Random(f"{mix.seed} faults"), mix.kinds, mix.fault_every_s, mix.fault_lasts_s)
+        self.rare = cluster.rare = Rare(mix.seed)
         self.violations: list[Violation] = []
         self.history.forgets = "limits.grace_s" in mix.settings
         if mix.habits.last_write_wins:
@@ -337,5 +340,6 @@ def simulate(mix: Mix, watch: Callable[[Cluster], None] = lambda cluster: None) 
     verdict.events, verdict.chunks, verdict.acknowledged = world.clock.events, world.network.chunks, history.acknowledged
     verdict.stale_reads = len(checkers.stale_reads(history, N, strict_only=False))
     verdict.faults = simulation.faults.counts
+    verdict.rare = simulation.rare.counts
     verdict.probes = simulation.probes.counts | simulation.faults.operator.counts | world.totals
     return verdict
