@@ -189,8 +189,9 @@ class Parting:
         if self._gone or any(self._engine.holds(partition) for partition in range(placement.partitions)):
             return
         try:
+            await self._anti_entropy.delivery.durable()  # else a loss of power would bring back what was removed
             await self._cluster.add(Gone(node_id=own))
-        except OSError as error:
+        except (OSError, StorageError) as error:
             log.warning("that this node is gone cannot be written down", extra={"reason": str(error)})
             return
         self._gone = True

@@ -167,7 +167,7 @@ class Machine:
             self._reactor = VirtualReactor(
                 plane, cluster.network, cluster.clock, self.name, life, config.limits, self.wall_ms, chance, self.pass_s
             )
-            self._reactor.before_send = self._before_send
+            self._reactor.before_pass, self._reactor.before_send = self._before_pass, self._before_send
             self._reactor.errors = self.errors
             return plane, self._reactor
 
@@ -207,14 +207,16 @@ class Machine:
     def _before_send(self) -> bool:
         """Between a pass's log write and its sends."""
         if self.die_in_pass is None or self.engine.position == self._stored_at:
-            self._stored_at = self.engine.position
             return True
         before = self.die_in_pass == "before the log write"
         self.die_in_pass = None
         self.cluster.clock.at(0, self.kill, self._stored_at if before else None)
         return False
 
-    _stored_at = 0  # log position after the last pass
+    def _before_pass(self) -> None:
+        self._stored_at = self.engine.position  # what tasks have stored between passes they have written
+
+    _stored_at = 0  # log position before this pass
 
     # What can happen to it ----------------------------------------------------------------------------------------------------------
 

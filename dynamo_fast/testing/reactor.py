@@ -46,6 +46,7 @@ class VirtualReactor:
         self.outbox.wake = self._woken
         self.passes = self.failed_passes = self.protocol_errors = self.handler_errors = 0
         self.errors: list[Exception] = []  # bugs: what handling a frame has raised other than ProtocolError
+        self.before_pass: Callable[[], None] = lambda: None
         self.before_send: Callable[[], bool] = lambda: True  # asked between a pass's log write and its sends; False: send nothing
         self._network, self._clock, self._host, self._life, self._limits = network, clock, host, life, limits
         self._wall_ms, self._chance, self._pass_s = wall_ms, chance, pass_s
@@ -173,6 +174,7 @@ class VirtualReactor:
         self._busy_until_s = clock.now + self._chance.random() * 2 * self._pass_s
         outbox.start_pass()
         outbox.in_pass = True
+        self.before_pass()
         handler.start_pass(int(clock.now * 1e6), self._wall_ms())
         try:
             if self._synced:
