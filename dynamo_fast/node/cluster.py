@@ -31,7 +31,7 @@ from dynamo_fast.core.membership import (
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.env import Env
 from dynamo_fast.node.birth import placement_of
-from dynamo_fast.node.identity import DataDirectory, DirectoryRefused
+from dynamo_fast.node.identity import STARTS, DataDirectory, DirectoryRefused
 from dynamo_fast.node.interfaces import DataPlane
 from dynamo_fast.node.placements import Placements
 
@@ -68,7 +68,8 @@ class Cluster:
         self.placements = Placements(directory, env)
         self.progress: dict[bytes, Progress] = load_progress(directory)
         self.clock_offsets_ms: dict[bytes, int] = {}  # by node, how far its clock was ahead of ours when we last spoke
-        self.restored = False  # others have heard more from us than this directory knows
+        self.restored = False  # others have heard more from us, or of a later start, than this directory knows
+        self.starts = directory.starts
         self.removed = False  # another member has said that we were declared dead, or are gone
         self._word = max((one.word for one in self.progress.values()), default=0)  # the last that this directory knows
         self._directory = directory
@@ -292,12 +293,17 @@ class Cluster:
 
     async def take_back(self) -> None:
         """What others have heard from us and this directory did not know is on its disk; OSError otherwise."""
-        told = self.progress[self.node_id]
-        await self._env.offload(self._directory.write, PROGRESS_FILE, _progress_encoder.encode(told))
+        told = self.progress.get(self.node_id)
+        if told is not None:
+            await self._env.offload(self._directory.write, PROGRESS_FILE, _progress_encoder.encode(told))
+        await self._env.offload(self._directory.write, STARTS, b"%d\n" % self.starts)
         self.restored = False
 
-    def hear(self, told: Iterable[Progress]) -> None:
-        """What another node has heard of all."""
+    def hear(self, told: Iterable[Progress], later_start: int = 0) -> None:
+        """What another node has heard of all; and the number of a later start of this directory than ours, if it knows of one."""
+        if later_start > self.starts:
+            self.starts, self.restored = later_start + 1, True
+            self.wake()
         if self.view is None:
             return
         if merge_progress(self.progress, (one for one in told if not self.refuses(one.node_id))):

@@ -192,7 +192,7 @@ class Gossip:
     async def exchange(self, session: Session) -> None:
         """Makes this history and the other's one. CallFailed or HistoryError when it stops early; what was learned stays."""
         self.exchanges += 1
-        request = self._saying(GossipRequest(digest=self._cluster.history.digest, quiet=self._cluster.quiet))
+        request = self._saying(session, GossipRequest(digest=self._cluster.history.digest, quiet=self._cluster.quiet))
         theirs: list[bytes] = []  # the ids they said they hold
         for _ in range(STEPS_MAX):
             reply = await session.call(request)
@@ -225,18 +225,20 @@ class Gossip:
         records = history.records_of(request.wanted[:GOSSIP_RECORDS_MAX])
         differ = request.digest != history.digest and not request.wanted and not request.records
         reply = GossipReply(digest=history.digest, ids=history.ids() if differ else None, records=records)
-        return self._saying(reply, in_answer=not request.quiet)
+        return self._saying(session, reply, in_answer=not request.quiet)
 
-    def _saying(self, message: T, *, in_answer: bool = False) -> T:
-        """The message with our clock, and with what all have told while a change is under way, here or where we are asked from."""
+    def _saying(self, session: Session, message: T, *, in_answer: bool = False) -> T:
+        """The message with our clock, with what all have told while a change is under way here or at the other end, and with what we know
+        better of the other end than itself."""
         cluster = self._cluster
         told = [] if cluster.quiet and not in_answer else [cluster.progress[node_id] for node_id in sorted(cluster.progress)]
-        return msgspec.structs.replace(message, progress=told, wall_ms=self._env.wall_ms())
+        later = self._sessions.later_start(session)
+        return msgspec.structs.replace(message, progress=told, wall_ms=self._env.wall_ms(), later_start=later)
 
     def _hear(self, session: Session, message: GossipRequest | GossipReply) -> None:
         if session.node_id is not None and message.wall_ms:
             self._cluster.clock_offsets_ms[session.node_id] = message.wall_ms - self._env.wall_ms()
-        self._cluster.hear(message.progress)
+        self._cluster.hear(message.progress, message.later_start)
 
     async def _learn(self, records: Sequence[Record]) -> None:
         self.records_learned += len(await self._cluster.merge(records))

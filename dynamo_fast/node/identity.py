@@ -5,6 +5,7 @@ A data directory holds
     LOCK             held with flock while a process uses the directory
     FORMAT           the number of the format of everything here
     identity.json    this node's id, made at its first start and never changed
+    starts           how often the directory was started: one that was restored, or copied, has fewer than others remember
     membership       the history of change records: cluster id, secret, members, buckets
     placements       the tables that this node works by: one, or two during a change of members
     progress         what this node has told the others of its part in a change of members
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from dynamo_fast.disk import Disk, Lock
 
 FORMAT = 1  # of the whole directory; raised when an older version could not read it any more
-FORMAT_FILE, IDENTITY, LOCK, MEMBERSHIP = "FORMAT", "identity.json", "LOCK", "membership"
+FORMAT_FILE, IDENTITY, LOCK, MEMBERSHIP, STARTS = "FORMAT", "identity.json", "LOCK", "membership", "starts"
 # What may stand in a directory whose first start was cut short, or that is a file system of its own.
 HARMLESS = {FORMAT_FILE, f"{FORMAT_FILE}.new", f"{IDENTITY}.new", LOCK, "lost+found"}
 
@@ -45,11 +46,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataDirectory:
-    """An open data directory; `node_id` is 16 bytes. The lock is held until `close`."""
+    """An open data directory; `node_id` is 16 bytes, `starts` counts this start too. The lock is held until `close`."""
 
-    def __init__(self, path: Path, node_id: bytes, disk: Disk, lock: Lock) -> None:
+    def __init__(self, path: Path, node_id: bytes, disk: Disk, lock: Lock, starts: int = 1) -> None:
         self.path = path
         self.node_id = node_id
+        self.starts = starts
         self._disk = disk
         self._lock = lock
 
@@ -99,7 +101,8 @@ def open_directory(path: Path, env: Env) -> DataDirectory:
         raise DirectoryRefused(f"{path} is in use by another process") from error
     try:
         _check_format(path, disk)
-        return DataDirectory(path, _node_id(path, env), disk, lock)
+        node_id = _node_id(path, env)
+        return DataDirectory(path, node_id, disk, lock, _count_start(path, disk))
     except BaseException:
         lock.close()
         raise
@@ -117,6 +120,19 @@ def _check_format(path: Path, disk: Disk) -> None:
         raise DirectoryRefused(
             f"{path} has data format {text[:20]}, {age} format {FORMAT}, which this version reads: use the version that wrote it"
         )
+
+
+def _count_start(path: Path, disk: Disk) -> int:
+    """One more than the directory knew; on disk before anybody hears of it."""
+    try:
+        text = disk.read(path / STARTS).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        text = "0"
+    if not text.isdecimal():
+        raise DirectoryRefused(f"{path / STARTS} is damaged: {text[:20]!r} is no number; restore the file, or start this node anew, empty")
+    starts = int(text) + 1
+    disk.replace(path / STARTS, b"%d\n" % starts)
+    return starts
 
 
 def _node_id(path: Path, env: Env) -> bytes:

@@ -46,6 +46,8 @@ class Self(Protocol):
     def address(self) -> str: ...
     @property
     def cluster_id(self) -> bytes | None: ...
+    @property
+    def starts(self) -> int: ...
     def refuses(self, node_id: bytes) -> bool: ...
     def told_removed(self) -> None: ...
 
@@ -61,6 +63,7 @@ class Session:
         self.since_s = since_s
         self.role = "client"
         self.node_id: bytes | None = None
+        self.starts = 0  # how often its data directory was started, as it says; 0: it does not
         self.trusted = False
         self.queued = 0  # control requests of this connection that wait for their reply; the control plane's
         self.closed = False
@@ -156,7 +159,7 @@ def answer_hello(hello: messages.Hello, me: Self) -> messages.HelloReply:
     if hello.role == "node" and hello.node_id is not None and me.refuses(hello.node_id):
         text = f"node {hello.node_id.hex()} has departed from this cluster, and an id never returns: start it with an empty data directory"
         raise Greeting(Status.DEPARTED, text)
-    return messages.HelloReply(version=messages.VERSION, cluster_id=me.cluster_id, node_id=me.node_id, software=SOFTWARE)
+    return messages.HelloReply(version=messages.VERSION, cluster_id=me.cluster_id, node_id=me.node_id, software=SOFTWARE, starts=me.starts)
 
 
 class Sessions:
@@ -178,6 +181,17 @@ class Sessions:
         self.on_node: Callable[[Session], None] = lambda session: None
         self.on_gone: Callable[[Session], None] = lambda session: None
         self.refused_hellos = 0
+        self._starts: dict[bytes, int] = {}  # by node, the most that it has said
+
+    def later_start(self, session: Session) -> int:
+        """The number of a later start of the node at the other end than the one it has told; 0 when none is known."""
+        known = self._starts.get(session.node_id or b"", 0)
+        return known if session.starts and known > session.starts else 0
+
+    def _note_starts(self, session: Session, starts: int | msgspec.UnsetType) -> None:
+        if session.node_id is not None and starts is not msgspec.UNSET:
+            session.starts = starts
+            self._starts[session.node_id] = max(self._starts.get(session.node_id, 0), starts)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -235,7 +249,7 @@ class Sessions:
         connection.label = address
         me = self._me
         hello = messages.Hello(versions=[messages.VERSION], role="node", cluster_id=me.cluster_id, node_id=me.node_id,
-                               address=me.address, software=SOFTWARE, passing=passing or msgspec.UNSET)  # fmt: skip
+                               address=me.address, software=SOFTWARE, passing=passing or msgspec.UNSET, starts=me.starts)  # fmt: skip
         connection.send(MessageType.HELLO, messages.encode(hello), request_id=0)
         return session
 
@@ -251,6 +265,7 @@ class Sessions:
             return
         session = self._sessions[connection] = Session(connection, dialled=False, passing=hello.passing is True, since_s=self._env.now())
         session.role, session.node_id = hello.role, hello.node_id if hello.role == "node" else None
+        self._note_starts(session, hello.starts)
         connection.label = f"{hello.role} {hello.address or hello.software or connection.label}"
         connection.send(MessageType.HELLO_REPLY, messages.encode(reply), request_id=request_id)
         self._welcome(session, hello.cluster_id)
@@ -276,6 +291,7 @@ class Sessions:
         elif self._me.refuses(reply.node_id):
             session.problem = f"is node {reply.node_id.hex()}, which has departed from the cluster"
         session.node_id = reply.node_id
+        self._note_starts(session, reply.starts)
         if session.problem:
             session.greeted.set()
         else:

@@ -108,7 +108,10 @@ class Succession:
     async def _own_up(self, view: ClusterView) -> None:
         """A directory that is older than what it has told was restored or copied: this node may lack anything that it has acknowledged."""
         if self._cluster.restored:
-            log.error("this data directory is older than what this node has told others: everything in it is compared with the other homes")
+            log.error(
+                "this data directory is older than what others know of this node, or in use twice: it was restored or copied."
+                " It counts for no strict read before everything in it has been compared with the other homes"
+            )
             placement = self._cluster.placement
             for partition in range(view.partitions) if placement is not None else ():
                 self._engine.suspect(partition)

@@ -39,6 +39,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     address: Name | None = None
     software: Annotated[str, msgspec.Meta(max_length=64)] = ""
     passing: bool | msgspec.UnsetType = msgspec.UNSET
+    starts: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET  # of a node: how often its data directory was started
 
 
 class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: Id16 | None = None
     node_id: Id16
     software: str = ""
+    starts: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
 
 
 # Requests

@@ -25,6 +25,7 @@ class GossipRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     records: Records = []
     wanted: Ids = []
     progress: AllProgress = []  # while a change is under way: how far every node that is known of has said to be
+    later_start: Annotated[int, msgspec.Meta(ge=0)] = 0  # of the node that is spoken to, where more starts of it are known than it has said
     quiet: bool = True  # not: the sender takes a change to be under way, and wants to hear the same
     wall_ms: int = 0  # the sender's clock
 
@@ -45,6 +46,7 @@ class GossipReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     records: Records = []
     progress: AllProgress = []
     wall_ms: int = 0
+    later_start: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class BirthReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="birth"):

@@ -99,7 +99,7 @@ def test_the_birth_is_on_disk_before_anybody_is_told() -> None:
         first.disk.after_replace = written
         await world.start(*nodes)
         await world.until(lambda: formed(nodes))
-        assert at_write[1] == [False, False, False]  # the first write is the identity, the second the birth
+        assert at_write[2] == [False, False, False]  # identity, number of starts, and then the birth
         data = {path.name: data for path, data in first.disk.files.items()}[MEMBERSHIP]
         assert decode_history(data).view == first.view
 

@@ -73,6 +73,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 def test_a_first_start_that_was_cut_short_is_made_whole(tmp_path: Path) -> None:
     open_directory(tmp_path, ENV).close()
     (tmp_path / "identity.json").unlink()
+    (tmp_path / "starts").unlink()  # which is written after it
     open_directory(tmp_path, ENV).close()
     assert (tmp_path / "identity.json").exists()
 
@@ -83,6 +84,15 @@ def test_a_damaged_identity_is_refused_and_not_replaced(tmp_path: Path, text: st
     (tmp_path / "identity.json").write_text(text)
     assert "cannot be read as an identity" in refusal(tmp_path)
     assert (tmp_path / "identity.json").read_text() == text
+
+
+def test_starts_are_counted_and_a_count_that_is_none_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        opened = open_directory(tmp_path, ENV)
+        assert opened.starts == number
+        opened.close()
+    (tmp_path / "starts").write_text("-1")
+    assert "starts is damaged" in refusal(tmp_path)
 
 
 def test_a_damaged_history_is_refused(tmp_path: Path) -> None:

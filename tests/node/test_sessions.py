@@ -21,6 +21,7 @@ class Me(msgspec.Struct):
     node_id: bytes = b"n" * 16
     address: str = "a:1"
     cluster_id: bytes | None = b"c" * 16
+    starts: int = 3
 
     def refuses(self, node_id: bytes) -> bool:
         return node_id == DEPARTED

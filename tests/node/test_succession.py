@@ -297,3 +297,39 @@ def test_a_damaged_file_is_named_and_what_to_do_is_said(name: str) -> None:
         assert f"{name} is damaged" in str(members[1].failure)
 
     in_virtual_time(scenario)
+
+
+def test_a_restored_directory_is_recognised_in_peace_too_and_trusts_nothing_in_it() -> None:
+    async def scenario(world: World) -> None:
+        members, _ = await ready(world)
+        backup = dict(members[2].disk.files)
+        for _ in range(2):
+            await stopped(members[2])
+            await world.start(members[2])
+            await world.until(lambda: len(members[2].peers) == 2)
+        assert not members[2].engine.suspects or await forgiven(world, members[2])
+        await stopped(members[2])
+        members[2].disk.files.clear()
+        members[2].disk.files.update(backup)
+        await world.start(members[2])
+        await world.until(lambda: len(members[2].engine.suspects) > 40, within_s=30)
+        assert members[2].node.cluster.starts == 4, "one more than anybody has heard of"
+        await forgiven(world, members[2])
+        await stopped(members[2])
+        await world.start(members[2])
+        await world.until(lambda: len(members[2].peers) == 2)
+        await trio.sleep(30)
+        assert members[2].node.cluster.starts == 5
+        assert not members[2].engine.suspects, "what it knows by now is all that anybody does"
+
+    in_virtual_time(scenario)
+
+
+async def stopped(node: ExchangingNode) -> None:
+    node.crash()
+    await trio.sleep(1)
+
+
+async def forgiven(world: World, node: ExchangingNode) -> bool:
+    await world.until(lambda: not node.engine.suspects, within_s=60)
+    return True
