@@ -37,5 +37,6 @@ cdef class Copies(PassHandler):
     cdef int replicate(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
     cdef int read(self, Connection peer, const FrameHeader *header, const uint8_t *body) except -1
     cdef int reply(self, Connection peer, const FrameHeader *header, uint16_t status) except -1
+    cdef Py_ssize_t locate_page(self, const uint8_t *at, const uint8_t *end, bytes after, bytes until, Address *addresses) except -1
     cdef bint is_home(self, bytes store_key) except -1
     cdef int end_task(self) except -1

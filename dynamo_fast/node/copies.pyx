@@ -19,6 +19,8 @@ from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.wire.errors import ProtocolError
 
 from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp
 
 from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.node.answers cimport answer_bytes
@@ -27,6 +29,7 @@ from dynamo_fast.storage.engine cimport FIND_RECORD
 from dynamo_fast.storage.schema cimport BUCKET_BYTES_MAX, KEY_BYTES_MAX, STORE_KEY_BYTES, RecordView
 from dynamo_fast.wire.data_messages cimport *
 from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME, FRAME_UNSURE
+from dynamo_fast.wire.object_page cimport PAGE_OBJECTS_MAX, PageObject, next_object
 
 cdef enum:
     VERSION_BYTES = 32     # a store key and a hash
@@ -172,6 +175,67 @@ cdef class Copies(PassHandler):
         if status == STATUS_READ_ONLY:
             raise StorageError(self.engine.read_only or "the engine takes no more records")
         return results
+
+    def merge_page(self, bytes page not None, int partition, bytes after not None, bytes until not None):
+        """Merges a page of objects of one partition (wire/object_page.pyx), in a pass of its own: one log write for all.
+
+        Their store keys ascend, lie behind `after` (24 bytes, or none) and not behind `until` (24 bytes), both of which lie in the partition:
+        ValueError, before anything is merged, when one does not, or when the page cannot be taken apart. (objects, bytes of names, keys and
+        objects, how many added nothing to what was here, how many could not be merged); None when this node is no home of the partition.
+        Durability and StorageError as in `merge_entries`.
+        """
+        cdef const uint8_t *at = <const uint8_t *><const char *>page
+        cdef const uint8_t *end = at + len(page)
+        cdef PageObject one
+        cdef ObjectView kept
+        cdef Address *address
+        cdef int status = STATUS_OK
+        cdef Py_ssize_t i, count, size = 0, refused = 0
+        cdef uint64_t stored = self.replica.stored
+        if self.view is None or not self.view.at_home[partition]:
+            return None
+        cdef Address *addresses = <Address *>malloc(PAGE_OBJECTS_MAX * sizeof(Address))
+        if addresses == NULL:
+            raise MemoryError
+        try:
+            count = self.locate_page(at, end, after, until, addresses)
+            for i in range(count):
+                next_object(&at, end, &one)
+                address = addresses + i
+                status = self.replica.merge(address, one.object, one.object_bytes, 0, &kept)
+                if status == STATUS_READ_ONLY:
+                    break
+                refused += status != STATUS_OK
+                size += <Py_ssize_t>(address.bucket_bytes + address.key_bytes) + <Py_ssize_t>one.object_bytes
+        finally:
+            free(addresses)
+        self.end_task()
+        if status == STATUS_READ_ONLY:
+            raise StorageError(self.engine.read_only or "the engine takes no more records")
+        return count, size, count - refused - <Py_ssize_t>(self.replica.stored - stored), refused
+
+    cdef Py_ssize_t locate_page(self, const uint8_t *at, const uint8_t *end, bytes after, bytes until, Address *addresses) except -1:
+        """Where the objects of a page belong, and how many they are. ValueError as `merge_page` says."""
+        cdef PageObject one
+        cdef Address *address
+        cdef Py_ssize_t count = 0
+        cdef int more
+        cdef const uint8_t *before = <const uint8_t *><const char *>after if after else NULL
+        cdef const uint8_t *last = <const uint8_t *><const char *>until
+        if len(after) not in (0, STORE_KEY_BYTES) or len(until) != STORE_KEY_BYTES:
+            raise ValueError(f"a page lies between store keys of {STORE_KEY_BYTES} bytes")
+        while True:
+            more = next_object(&at, end, &one)
+            if more == 0:
+                return count
+            if more < 0 or count == PAGE_OBJECTS_MAX:
+                raise ValueError("a page of objects that is cut short, or announces what cannot be")
+            address = addresses + count
+            self.replica.locate(one.bucket, one.bucket_bytes, one.key, one.key_bytes, address)
+            if (before != NULL and memcmp(address.store_key, before, STORE_KEY_BYTES) <= 0) or memcmp(address.store_key, last, STORE_KEY_BYTES) > 0:
+                raise ValueError("a page of a partition that does not lead on, or has what was not asked for")
+            before = address.store_key
+            count += 1
 
     @property
     def hints_kept(self):

@@ -84,17 +84,18 @@ class Pulled:
 
 
 class Pace:
-    """How many bytes to move at once. Pure."""
+    """How many bytes to move at once, and never more than `bytes_max`. Pure."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = BATCH_BYTES_MAX) -> None:
         self.batch_bytes = BATCH_BYTES_FIRST
+        self.bytes_max = bytes_max
 
     def merged(self, stalled_s: float) -> None:
         """Merging a batch has kept its receiver's loop for that long."""
         if stalled_s > STALL_WANTED_S:
             self.batch_bytes = max(self.batch_bytes // 2, BATCH_BYTES_MIN)
         elif stalled_s < STALL_WANTED_S / 2:
-            self.batch_bytes = min(self.batch_bytes * 2, BATCH_BYTES_MAX)
+            self.batch_bytes = min(self.batch_bytes * 2, self.bytes_max)
 
 
 Settled = Callable[[Entry, int, int], None]
@@ -231,11 +232,15 @@ class Delivery:
         """Merges a batch; what became of each, and how long the loop was kept."""
         began_s = self._env.now()
         results = self._data_plane.merge_entries(entries)
+        return results, self.merged(sum(status == Status.OK for status, _ in results), began_s)
+
+    def merged(self, entries: int, began_s: float) -> float:
+        """Counts a batch that began to be merged then and has been; how long the loop was kept."""
         stalled_s = self._env.now() - began_s
         self.stall_us.record(int(stalled_s * 1e6))
         self.batches_merged += 1
-        self.entries_merged += sum(status == Status.OK for status, _ in results)
-        return results, stalled_s
+        self.entries_merged += entries
+        return stalled_s
 
     async def answer_merge(self, session: Session, request: MergeRequest) -> MergeReply:
         """Merges another member's objects into ours; the answer leaves after the fdatasync that covers all of them.

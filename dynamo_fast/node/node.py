@@ -88,9 +88,7 @@ def _own_entry(config: Config, env: Env, directory: DataDirectory, listener: Soc
 class Node:
     """The parts of one running node and who knows whom."""
 
-    def __init__(
-        self, config: Config, env: Env, directory: DataDirectory, own: NodeEntry, engine: Engine, build_loop: BuildLoop
-    ) -> None:
+    def __init__(self, config: Config, env: Env, directory: DataDirectory, own: NodeEntry, engine: Engine, build_loop: BuildLoop) -> None:
         self.env = env
         self.engine = engine
         self.draining = False
@@ -100,9 +98,7 @@ class Node:
         self.data_plane, self.reactor = build_loop(config, env, own.id, engine, self._control_frame, self._storage_failed)
         # The control plane: who is there, and what they are told.
         self.control = Control()
-        self.cluster = Cluster(
-            directory, own, env, self.data_plane, partitions=config.cluster.partitions, replicas=config.cluster.replicas
-        )
+        self.cluster = Cluster(directory, own, env, self.data_plane, partitions=config.cluster.partitions, replicas=config.cluster.replicas)
         self.sessions = Sessions(env=env, me=self.cluster, adopt=self.reactor.adopt, on_request=self.control.submit)
         self.peers = Peers(env=env, cluster=self.cluster, sessions=self.sessions, data_plane=self.data_plane)
         self.gossip = Gossip(
@@ -148,7 +144,9 @@ class Node:
         )
         self.rounds = Rounds(anti_entropy=self.anti_entropy, peers=self.peers, round_s=config.anti_entropy.round_s)
         # How it goes from one placement to the next.
-        self.ranges = Ranges(env=env, cluster=self.cluster, engine=engine, delivery=self.delivery, admission=self.admission)
+        self.ranges = Ranges(
+            env=env, cluster=self.cluster, engine=engine, data_plane=self.data_plane, delivery=self.delivery, admission=self.admission
+        )
         self.transfer = Transfer(
             env=env,
             cluster=self.cluster,

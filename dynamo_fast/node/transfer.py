@@ -71,7 +71,9 @@ class Transfer:
         self._gaining: Gaining | None = None  # of the last `bring`, that under way or one that is over
         self._tally = Tally()  # of its exchanges
         self._samples: deque[tuple[float, int, float]] = deque()  # when, bytes so far, share of the whole so far
+        self._news = trio.Event()
         self._said: dict[bytes, str] = {}  # the last trouble that was logged, by source
+        self._began_s = self._ended_s = 0.0  # of the last `bring`
         self.hints_owned = 0
 
     async def bring(self, old: Placement, new: Placement) -> None:
@@ -83,6 +85,7 @@ class Transfer:
         gaining = self._gaining = Gaining(old, new, self._cluster.node_id, cursors)
         self._tally, self._said = Tally(), {}
         self._samples.clear()
+        self._began_s, self._ended_s = self._env.now(), 0.0
         if gaining.parts:
             log.info("partitions are brought here", extra={"partitions": len(gaining.parts), "streamed_before": len(cursors)})
             await self._keep_trying(self._begin, gaining)
@@ -95,16 +98,27 @@ class Transfer:
                 while not gaining.done:
                     self._sample(gaining)
                     gaining.leave_out(self._dead())
-                    await self._env.sleep(LOOK_S)
+                    await self._look_again()
                 nursery.cancel_scope.cancel()
             await self._keep_trying(self._delivery.durable)
             log.info("the partitions are here", extra={"partitions": len(gaining.parts), "objects": self._objects(gaining)})
         if cursors or gaining.parts:
             await self._save(b"")
+        self._ended_s = self._env.now()
 
     def _dead(self) -> frozenset[bytes]:
         view = self._cluster.view
         return view.dead if view is not None else frozenset()
+
+    def _tell(self) -> None:
+        """Something is over that somebody may wait for: the streams, or the exchanges with a source."""
+        self._news.set()
+        self._news = trio.Event()
+
+    async def _look_again(self) -> None:
+        """Returns when something is over, or after a while. Meanwhile more has been streamed, to be compared at once."""
+        with trio.move_on_after(LOOK_S):
+            await self._news.wait()
 
     async def _keep_trying(self, what: object, *arguments: object) -> None:
         """A disk that refuses now may take it later; if it never does, the operator is told by the node's state."""
@@ -146,7 +160,8 @@ class Transfer:
     # Streams ----------------------------------------------------------------------------------------------------------------------
 
     async def _stream(self, gaining: Gaining) -> None:
-        """One partition after another, until all have been streamed."""
+        """One partition after another, until all have been streamed. What a page may be long is found out once, not for each of them."""
+        pace = Pace()
         while not gaining.all_streamed:
             taken = gaining.take_stream([source for source in gaining.left if self._session(source) is not None])
             if taken is None:
@@ -155,7 +170,7 @@ class Transfer:
             partition, source = taken
             trouble = False
             try:
-                await self._stream_partition(gaining, partition, source)
+                await self._stream_partition(gaining, partition, source, pace)
             except TROUBLE as error:
                 trouble = True
                 self._say(source, error)
@@ -164,15 +179,16 @@ class Transfer:
             if trouble:
                 await self._env.sleep(RETRY_S * (0.5 + self._env.random()))
 
-    async def _stream_partition(self, gaining: Gaining, partition: int, source: bytes) -> None:
+    async def _stream_partition(self, gaining: Gaining, partition: int, source: bytes, pace: Pace) -> None:
         """Page after page. CallFailed, or StorageError, when it has to go on later."""
         part, fetched = gaining.parts[partition], gaining.fetched[source]
-        pace = Pace()
         while not part.streamed:
             session = self._session(source)
             if session is None:
                 raise CallFailed("the source is away")
-            page = await self._ranges.pull(session, gaining.new.name, partition, part.after, pace)
+            # Where something is here already, the first page is a short one, to see how much.
+            look = not part.after and self._engine.holds(partition)
+            page = await self._ranges.pull(session, gaining.new.name, partition, part.after, Pace() if look else pace)
             fetched.objects += page.objects
             fetched.bytes += page.bytes
             fetched.wire_bytes += page.wire_bytes
@@ -181,6 +197,8 @@ class Transfer:
             # nothing: it may have come from there before a restart.
             known = not part.after and 2 * page.held > page.objects
             part.after, part.streamed = page.last, page.done or known
+        if gaining.all_streamed:
+            self._tell()
 
     # Exchanges --------------------------------------------------------------------------------------------------------------------
 
@@ -189,7 +207,7 @@ class Transfer:
         while gaining.left[source]:
             session, partitions = self._session(source), gaining.to_meet(source)
             if session is None or not partitions or not self._anti_entropy.free(source):
-                await self._env.sleep(LOOK_S)
+                await self._look_again()
                 continue
             meeting = Meeting(self._anti_entropy, session, self._tally, Terms(gaining.new, partitions))
             trouble = False
@@ -199,7 +217,12 @@ class Transfer:
                 trouble = True
                 self._say(source, error)
             gaining.in_line(source, meeting.in_line)
-            await self._env.sleep(RETRY_S * (0.5 + self._env.random()) if trouble else LOOK_S)
+            if trouble:
+                await self._env.sleep(RETRY_S * (0.5 + self._env.random()))
+                continue
+            if not gaining.left[source]:
+                self._tell()
+            await self._look_again()
 
     def _say(self, source: bytes, error: Exception) -> None:
         """Once for each trouble: it is tried again until it works. An exchange that gave way to another is none."""
@@ -248,7 +271,8 @@ class Transfer:
 
     def statistics(self) -> dict[str, object]:
         """Of the change under way, or the last one since the start. Bytes are of keys and objects, `wire_bytes` of the messages they came
-        in; `keys_compared_in` came by exchanges. `seconds_left` is what the streams will take, at the rate of the last ten seconds."""
+        in; `seconds` since it was begun, or until it was over; `keys_compared_in` came by exchanges. `seconds_left` is what the streams
+        will take, at the rate of the last ten seconds."""
         gaining = self._gaining
         if gaining is None:
             return {"partitions_wanted": 0, "partitions_done": 0}
@@ -265,6 +289,7 @@ class Transfer:
             "objects": self._objects(gaining),
             "bytes": sum(one.bytes for one in gaining.fetched.values()),
             "wire_bytes": sum(one.wire_bytes for one in gaining.fetched.values()),
+            "seconds": round((self._ended_s or self._env.now()) - self._began_s, 3),
             "bytes_per_s": None if rate is None else round(rate),
             "seconds_left": left_s,
             "keys_compared_in": self._tally.keys_pulled,

@@ -186,9 +186,10 @@ class RangeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", ta
 
 
 class RangeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="range"):
-    """A page as (bucket, key, object). All up to and including store key `last` has been told; `done`: and that is all there is."""
+    """A page of objects, back to back (wire/object_page.pyx). All up to and including store key `last` has been told; `done`: and that is
+    all there is."""
 
-    entries: ObjectEntries
+    objects: bytes
     last: StoreKey
     done: bool
     share: Share = 0.5

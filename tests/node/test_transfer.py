@@ -13,6 +13,7 @@ from dynamo_fast.core.succession import gains
 from dynamo_fast.node.transfer import CURSORS, SAVE_S, Transfer
 from dynamo_fast.storage.schema import decode_record, encode_record
 from dynamo_fast.wire import replica_messages as replica
+from dynamo_fast.wire.object_page import ObjectPageWriter
 from tests.node.changing import begin, homes_in, partition_of, placement_over, settle, work_by
 from tests.node.exchanging import ExchangingNode, cluster_of, version
 from tests.node.virtual import World, in_virtual_time
@@ -368,7 +369,7 @@ def test_pages_are_for_members_about_what_the_asked_is_a_home_of() -> None:
     in_virtual_time(scenario)
 
 
-@pytest.mark.parametrize("wrong", ["elsewhere", "backwards", "nothing", "no range"])
+@pytest.mark.parametrize("wrong", ["elsewhere", "backwards", "nothing", "no range", "cut short"])
 def test_pages_that_cannot_be_are_merged_by_nobody(wrong: str) -> None:
     async def scenario(world: World) -> None:
         change = await changing(world, write=False)
@@ -380,8 +381,14 @@ def test_pages_that_cannot_be_are_merged_by_nobody(wrong: str) -> None:
         async def answer(session, request):
             if wrong == "no range":
                 return replica.CompareReply()
-            named = {"elsewhere": [foreign], "backwards": [keys[1][1], keys[0][1]], "nothing": []}[wrong]
-            return replica.RangeReply(entries=[(b"", key, version(b"v")) for key in named], last=request.after, done=False)
+            named = {"elsewhere": [foreign], "backwards": [keys[1][1], keys[0][1]], "nothing": [],
+                     "cut short": [keys[0][1]]}[wrong]  # fmt: skip
+            page = ObjectPageWriter()
+            for key in named:
+                page.push(b"", key, version(b"v"))
+            if wrong == "cut short":
+                return replica.RangeReply(objects=bytes(page)[:-1], last=b"", done=True)
+            return replica.RangeReply(objects=bytes(page), last=request.after, done=False)
 
         for node in change.sources:
             node.node.control.on(replica.RangeRequest, answer, nodes_only=True)

@@ -232,6 +232,7 @@ class EmptyEngine:
         self.records: list[tuple[bytes, bytes]] = []
         self.forest = Forest(64)
         self.read_only: str | None = None
+        self.fullness = 0
         self.failed_fsync = False
         self.position = 0
         self.synced = self.closed = False

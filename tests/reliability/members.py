@@ -1,6 +1,7 @@
 """What a change of members does to requests, and what it costs to move the data.
 
     python -m tests.reliability.members correctness     # 3 -> 6 -> 3 nodes under load: no wrong answer, and hardly any that fails
+    python -m tests.reliability.members transfer        # how fast an idle node gets its data, against a plain copy of the same records
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import dynamo_fast
 from bench.compare.rows import Row
 from tests.reliability.counters import Counters
 from tests.reliability.growing import Growing, addresses_of, join, leave
+from tests.reliability.moving import transfer
 from tests.reliability.rows import Measured, arguments, report
 
 AROUND = 20  # one of so many requests comes before the first change, between the two, and after the second
 
 
 async def correctness(directory: Path, given: argparse.Namespace) -> Measured:
-    keys, requests = given.keys or 20_000, given.requests or 200_000
+    keys, requests = given.keys, given.requests
     with Growing(directory, 3) as cluster:
         first = cluster.nodes[:3]
         async with dynamo_fast.connect(addresses_of(*first)) as db, dynamo_fast.connect(addresses_of(*first)) as operator:
@@ -54,14 +56,21 @@ async def correctness(directory: Path, given: argparse.Namespace) -> Measured:
     ]
 
 
-MEASURES = {"correctness": correctness}
+async def moved(directory: Path, given: argparse.Namespace) -> Measured:
+    return await transfer(directory, given.records, given.value_bytes, given.rounds)
+
+
+MEASURES = {"correctness": correctness, "transfer": moved}
 
 
 def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("what", choices=sorted(MEASURES))
-    parser.add_argument("--keys", type=int, help="correctness: default 20000")
-    parser.add_argument("--requests", type=int, help="correctness: in all, or as many as come while the members change (default: 200000)")
+    parser.add_argument("--keys", type=int, default=20_000, help="of correctness (default: 20000)")
+    parser.add_argument("--requests", type=int, default=200_000, help="of correctness: at least; it goes on while the members change")
+    parser.add_argument("--records", type=int, default=200_000, help="that the cluster holds (default: 200000)")
+    parser.add_argument("--value-bytes", type=int, default=1024, help="of each record (default: 1024)")
+    parser.add_argument("--rounds", type=int, default=3, help="changes that are measured (default: 3)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dynamo-fast-members-") as directory:
         return report(given.output, lambda: trio.run(MEASURES[given.what], Path(directory), given))

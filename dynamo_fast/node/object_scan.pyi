@@ -1,0 +1,3 @@
+from dynamo_fast.wire.object_page import ObjectPageWriter
+
+def add_objects(page: ObjectPageWriter, found: list[tuple[bytes, bytes]], bytes_max: int) -> int: ...
