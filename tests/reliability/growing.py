@@ -78,6 +78,11 @@ class Took:
             self._state = "parting" if progress.old_copies or progress.handing_over else "news"
         self._seen = now
 
+    def until(self, state: str) -> float:
+        """The seconds from its beginning to the end of that state."""
+        states = list(self.by_state)
+        return sum(self.by_state[one] for one in states[: states.index(state) + 1])
+
     @property
     def seconds(self) -> float:
         return round(self._seen - self._began, 1)

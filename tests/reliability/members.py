@@ -2,6 +2,7 @@
 
     python -m tests.reliability.members correctness     # 3 -> 6 -> 3 nodes under load: no wrong answer, and hardly any that fails
     python -m tests.reliability.members transfer        # how fast an idle node gets its data, against a plain copy of the same records
+    python -m tests.reliability.members foreground --records 1000000    # what puts at a fixed rate feel of it
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import dynamo_fast
 from bench.compare.rows import Row
 from tests.reliability.counters import Counters
 from tests.reliability.growing import Growing, addresses_of, join, leave
-from tests.reliability.moving import transfer
+from tests.reliability.moving import foreground, transfer
 from tests.reliability.rows import Measured, arguments, report
 
 AROUND = 20  # one of so many requests comes before the first change, between the two, and after the second
@@ -60,7 +61,11 @@ async def moved(directory: Path, given: argparse.Namespace) -> Measured:
     return await transfer(directory, given.records, given.value_bytes, given.rounds)
 
 
-MEASURES = {"correctness": correctness, "transfer": moved}
+async def felt(directory: Path, given: argparse.Namespace) -> Measured:
+    return await foreground(directory, given.rate, given.records, given.value_bytes, given.rounds)
+
+
+MEASURES = {"correctness": correctness, "transfer": moved, "foreground": felt}
 
 
 def main() -> int:
@@ -70,6 +75,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=200_000, help="of correctness: at least; it goes on while the members change")
     parser.add_argument("--records", type=int, default=200_000, help="that the cluster holds (default: 200000)")
     parser.add_argument("--value-bytes", type=int, default=1024, help="of each record (default: 1024)")
+    parser.add_argument("--rate", type=float, default=2000.0, metavar="PUTS_PER_SECOND", help="of foreground (default: 2000)")
     parser.add_argument("--rounds", type=int, default=3, help="changes that are measured (default: 3)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dynamo-fast-members-") as directory:

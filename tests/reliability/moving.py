@@ -1,9 +1,11 @@
-"""How fast a node that joins gets its data while nobody asks for anything, against a plain copy of the same records."""
+"""How fast a node that joins gets its data while nobody asks for anything, against a plain copy of the same records; and what requests
+feel of it when there are some."""
 
 from __future__ import annotations
 
 import random
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ import dynamo_fast
 from bench.compare.rows import Row
 from bench.plain_copy import plain_copy
 from bench.processes import cpu_seconds, wait_quiet
+from dynamo_fast.env import parse_address
 from tests.reliability.growing import Growing, addresses_of, join, leave, told_by
 from tests.reliability.rows import Measured
+from tests.reliability.traffic import Foreground
 
+FOREGROUND_KEYS = 5000
+SETTLE_S, BEFORE_S = 2.0, 10.0  # of load that is not counted, and of load before a change
 LOAD_WINDOW = 1000
 LOAD_S = 20.0  # for a window
 
@@ -55,7 +61,40 @@ async def transfer(directory: Path, records: int, value_bytes: int, rounds: int)
                 node.terminate()
     name = f"transfer to a node that joins, values of {value_bytes} bytes"
     evidence = {"records": records, "rounds": rounds}
+    rate = Row(f"{name}: rate / plain copy", statistics.median(ratios), "x", 0.5)
+    sent = Row(f"{name}: bytes sent / moved", max(shares), "x", 1.02, at_most=True)
     return [
-        (Row(f"{name}: rate / plain copy", statistics.median(ratios), "x", 0.5), evidence | {"ratios": [round(one, 3) for one in ratios]}),
-        (Row(f"{name}: bytes sent / moved", max(shares), "x", 1.02, at_most=True), evidence | {"shares": [round(one, 4) for one in shares]}),
+        (rate, evidence | {"ratios": [round(one, 3) for one in ratios]}),
+        (sent, evidence | {"shares": [round(one, 4) for one in shares]}),
     ]
+
+
+async def foreground(directory: Path, rate_per_s: float, records: int, value_bytes: int, rounds: int) -> Measured:
+    """Puts that are due at a fixed rate, before a node joins and while it gets its data; it leaves again before the next round."""
+    ratios: list[float] = []
+    with Growing(directory / "cluster", 3) as cluster:
+        members = cluster.nodes[:3]
+        async with dynamo_fast.connect(addresses_of(*members)) as db:
+            await fill(db, records, value_bytes)
+            for number in range(rounds):
+                node = await trio.to_thread.run_sync(cluster.waiting)
+                await trio.to_thread.run_sync(wait_quiet, [one.pid for one in (*members, node)])
+                with Foreground([parse_address(one.address, 0) for one in members], FOREGROUND_KEYS, rate_per_s=rate_per_s) as load:
+                    await trio.sleep(SETTLE_S)
+                    asked = time.monotonic()
+                    await trio.sleep(BEFORE_S)
+                    began = time.monotonic()
+                    took = await join(db, node)
+                    told: dict[str, Any] = (await told_by(node)).statistics
+                    ended = began + took.until("synced")
+                (count, before_ms), (count_during, during_ms) = load.p99_between(asked, began), load.p99_between(began, ended)
+                ratios.append(during_ms / before_ms)
+                moved = told["transfer"]["bytes"] / told["transfer"]["seconds"] / 1e6
+                print(f"round {number + 1}: put p99 {before_ms:.2f} ms of {count:,} before, {during_ms:.2f} ms of {count_during:,} while "
+                      f"members change: {ratios[-1]:.2f}; {moved:.1f} MB/s, {took}; paused {told['admission']['paused_s']} s; {load.failures}",
+                      flush=True)  # fmt: skip
+                print(f"  leave {await leave(db, node)}", flush=True)
+                node.terminate()
+    evidence = {"records": records, "value bytes": value_bytes, "ratios": [round(one, 2) for one in ratios]}
+    name = f"put p99 at {rate_per_s:g}/s during a transfer / before"
+    return [(Row(name, statistics.median(ratios), "x", 1.3, at_most=True), evidence)]

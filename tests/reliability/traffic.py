@@ -25,6 +25,7 @@ from dynamo_fast.load.workload import Workload
 
 if TYPE_CHECKING:
     from dynamo_fast.core.histogram import Summary
+    from dynamo_fast.load.score import Score
 
 TASKS = 16
 WINDOW = 25  # requests that a task has in flight at once
@@ -96,9 +97,11 @@ class Foreground:
         self.failures: list[str] = []
         self.series: list[tuple[float, int]] = []  # (time.monotonic(), answered by then), ten times a second
         self.puts: Summary | None = None
+        self._histograms: list[tuple[float, dict[int, int]]] = []  # of puts answered by then: how many took up to so many ns
         self._target = DynamoTarget(servers)
         self._keys = KeySpace(keys, 100, 100)
         self._workload = replace(Workload(seconds=86400.0), rate_per_s=rate_per_s, warmup_s=0.0)
+        self._score: Score | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="foreground")
 
@@ -117,8 +120,20 @@ class Foreground:
             return 0.0
         return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
 
+    def p99_between(self, began: float, ended: float) -> tuple[int, float]:
+        """How many puts were answered between two moments of time.monotonic(), and the p99 of these in milliseconds."""
+        inside = [histogram for now, histogram in self._histograms if began <= now <= ended]
+        before, after = inside[0], inside[-1]
+        added = [(top, count - before.get(top, 0)) for top, count in sorted(after.items())]
+        total = sum(count for _, count in added)
+        reached = itertools.accumulate(count for _, count in added)
+        return total, next(top for (top, _), below in zip(added, reached, strict=True) if below >= 0.99 * total) / 1e6
+
     def _progress(self, answered: int) -> None:
-        self.series.append((time.monotonic(), answered))
+        now = time.monotonic()
+        self.series.append((now, answered))
+        if self._score is not None:
+            self._histograms.append((now, dict(self._score.puts.buckets())))
         if self._stopping:
             raise _Enough
 
@@ -128,6 +143,7 @@ class Foreground:
             group_of = self._target.group_of(self._keys)
             draw = Draw(self._keys, workload.order, seed=workload.seed, group_of=group_of, groups=len(self._target.servers))
             generator = Generator(self._target.protocol, self._keys, draw, connections, rate_per_s=workload.rate_per_s)
+            self._score = generator.score
             try:
                 generator.run(seconds=workload.seconds, progress=self._progress)
             except _Enough:
