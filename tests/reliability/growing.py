@@ -78,10 +78,11 @@ class Took:
             self._state = "parting" if progress.old_copies or progress.handing_over else "news"
         self._seen = now
 
-    def until(self, state: str) -> float:
-        """The seconds from its beginning to the end of that state."""
+    def span(self, state: str) -> tuple[float, float]:
+        """When that state began and ended, by time.monotonic(); it is one that was not left and come back to."""
         states = list(self.by_state)
-        return sum(self.by_state[one] for one in states[: states.index(state) + 1])
+        began = self._began + sum(self.by_state[one] for one in states[: states.index(state)])
+        return began, began + self.by_state[state]
 
     @property
     def seconds(self) -> float:

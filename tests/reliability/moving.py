@@ -86,12 +86,11 @@ async def foreground(directory: Path, rate_per_s: float, records: int, value_byt
                     began = time.monotonic()
                     took = await join(db, node)
                     told: dict[str, Any] = (await told_by(node)).statistics
-                    ended = began + took.until("synced")
-                (count, before_ms), (count_during, during_ms) = load.p99_between(asked, began), load.p99_between(began, ended)
+                (count, before_ms), (count_during, during_ms) = load.p99_between(asked, began), load.p99_between(*took.span("synced"))
                 ratios.append(during_ms / before_ms)
                 moved = told["transfer"]["bytes"] / told["transfer"]["seconds"] / 1e6
                 print(f"round {number + 1}: put p99 {before_ms:.2f} ms of {count:,} before, {during_ms:.2f} ms of {count_during:,} while "
-                      f"members change: {ratios[-1]:.2f}; {moved:.1f} MB/s, {took}; paused {told['admission']['paused_s']} s; {load.failures}",
+                      f"data moves: {ratios[-1]:.2f}; {moved:.1f} MB/s, {took}; paused {told['admission']['paused_s']} s; {load.failures}",
                       flush=True)  # fmt: skip
                 print(f"  leave {await leave(db, node)}", flush=True)
                 node.terminate()
