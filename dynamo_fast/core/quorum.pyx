@@ -7,8 +7,11 @@ one host they count once until every host has answered that could. So do copies 
 A write between two placements (change.py) asks the homes in both, each once, and wants the numbers in each: an answer of a home in
 both counts in both. Where a placement has fewer homes than are wanted, all of them are.
 
+Of one who is asked in one placement alone an answer may count in the other one too, in place of a slot that has failed there and that
+nobody else can take (`quorum_cover`). Its copy is one machine's copy: it is one bit, and so counts once in each of the two.
+
 Invariants: acked and failed are disjoint; durable is a subset of acked; a request that has been reached stays reached,
-because bits are only ever added to acked and durable; every slot is of the first placement, the second or both.
+because bits are only ever added to acked and durable; every slot is of the first placement, the second or both, and once it is of one it stays.
 """
 
 cimport cython
@@ -37,12 +40,11 @@ cdef bint on_enough_hosts(const Quorum *quorum, uint32_t homes, int wanted, int 
 
 
 cdef bint enough_in_both(const Quorum *quorum, uint32_t acked, uint32_t durable) noexcept nogil:
-    cdef uint32_t first = lowest(quorum.first)
-    return (popcount(acked & first) >= quorum.wanted and popcount(durable & first) >= quorum.wanted_durable
+    return (popcount(acked & quorum.first) >= quorum.wanted and popcount(durable & quorum.first) >= quorum.wanted_durable
             and popcount(acked & quorum.second) >= quorum.second_wanted
             and popcount(durable & quorum.second) >= quorum.second_wanted_durable
-            and on_enough_hosts(quorum, acked & first, quorum.wanted, quorum.hosts)
-            and on_enough_hosts(quorum, durable & first, quorum.wanted_durable, quorum.hosts)
+            and on_enough_hosts(quorum, acked & quorum.first, quorum.wanted, quorum.hosts)
+            and on_enough_hosts(quorum, durable & quorum.first, quorum.wanted_durable, quorum.hosts)
             and on_enough_hosts(quorum, acked & quorum.second, quorum.second_wanted, quorum.second_hosts)
             and on_enough_hosts(quorum, durable & quorum.second, quorum.second_wanted_durable, quorum.second_hosts))
 
@@ -59,10 +61,10 @@ cdef bint enough(const Quorum *quorum, uint32_t acked, uint32_t durable) noexcep
 
 cdef void quorum_begin(Quorum *quorum, const uint16_t *hosts, uint8_t homes, uint8_t wanted, uint8_t wanted_durable) noexcept nogil:
     """Start counting for a partition whose homes, up to HOMES_MAX, sit on `hosts`."""
-    quorum.homes = quorum.first = homes
+    quorum.homes = homes
     quorum.wanted = min(wanted, homes)
     quorum.wanted_durable = min(wanted_durable, homes)
-    quorum.second = 0
+    quorum.first, quorum.second = lowest(homes), 0
     quorum.acked = quorum.durable = quorum.failed = 0
     quorum_group(quorum, hosts)
 
@@ -71,7 +73,7 @@ cdef void quorum_begin_both(Quorum *quorum, const uint16_t *hosts, uint8_t homes
                             uint8_t wanted_durable) noexcept nogil:
     """Start counting between two placements: the first `first` slots are the homes in one, those in the mask `second` in the other."""
     cdef int count = popcount(second)
-    quorum.homes, quorum.first, quorum.second = homes, first, second
+    quorum.homes, quorum.first, quorum.second, quorum.covered = homes, lowest(first), second, 0
     quorum.wanted, quorum.wanted_durable = min(wanted, first), min(wanted_durable, first)
     quorum.second_wanted, quorum.second_wanted_durable = <uint8_t>min(<int>wanted, count), <uint8_t>min(<int>wanted_durable, count)
     quorum.acked = quorum.durable = quorum.failed = 0
@@ -94,8 +96,37 @@ cdef void quorum_group(Quorum *quorum, const uint16_t *hosts) noexcept nogil:
             groups += 1
     quorum.hosts = groups
     if quorum.second:
-        quorum.hosts = popcount(host_mask(quorum, lowest(quorum.first)))
+        quorum.hosts = popcount(host_mask(quorum, quorum.first))
         quorum.second_hosts = popcount(host_mask(quorum, quorum.second))
+
+
+cdef uint32_t with_one_more(const Quorum *quorum, uint32_t counted) noexcept nogil:
+    """Those that count in a placement, and one who is asked in the other alone: on a machine of its own if there is such a one."""
+    cdef uint32_t there = host_mask(quorum, counted & ~quorum.failed)
+    cdef uint32_t others = lowest(quorum.homes) & ~counted & ~quorum.failed
+    cdef uint32_t chosen = others & -others
+    cdef int i
+    for i in range(quorum.homes):
+        if others >> i & 1 and not there >> quorum.host[i] & 1:
+            chosen = 1u << i
+            break
+    return counted | chosen
+
+
+cdef void quorum_cover(Quorum *quorum, int slot) noexcept nogil:
+    """Between two placements: nobody can be asked in place of who has failed in `slot`, so one who is asked anyway counts for it, in each
+    placement in which it counts. Once for a slot, so that never more homes are made up for than have failed.
+
+    No more machines are wanted for it than before. If the home answers after all its answer counts as well: it is another copy.
+    """
+    cdef uint32_t bit = 1u << slot
+    if quorum.second == 0 or quorum.covered & bit:
+        return
+    quorum.covered |= bit
+    if quorum.first & bit:
+        quorum.first = with_one_more(quorum, quorum.first)
+    if quorum.second & bit:
+        quorum.second = with_one_more(quorum, quorum.second)
 
 
 cdef bint quorum_reached(const Quorum *quorum) noexcept nogil:
@@ -149,6 +180,11 @@ cdef class QuorumCount:
         self.check(home)
         if not self.quorum.acked & (1u << home):
             self.quorum.failed |= 1u << home
+
+    def cover(self, int home):
+        """Nobody can be asked in place of home number `home`, which has failed: one who counts in the other placement alone does for it."""
+        self.check(home)
+        quorum_cover(&self.quorum, home)
 
     cdef int check(self, int home) except -1:
         if not 0 <= home < self.quorum.homes:

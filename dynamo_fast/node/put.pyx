@@ -35,7 +35,7 @@ cdef enum:
 
 
 cdef bint counts_everywhere(const Quorum *quorum, int slot) noexcept:
-    return quorum.second == 0 or (slot < quorum.first and quorum.second >> slot & 1)
+    return quorum.second == 0 or (quorum.first & quorum.second) >> slot & 1
 
 
 cdef uint8_t hint_flags(PutRequest request, int slot) noexcept:

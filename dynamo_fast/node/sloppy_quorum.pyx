@@ -10,13 +10,22 @@ INVARIANTS
   * One node stands in one slot of a request at most, and each place of the order is tried once, so that substitution ends.
   * Between two placements whoever stands in for a home counts where that home counts: in both if it is one in both. The order is that of
     the placement that comes.
+  * When nobody is left who could stand in, one who is asked anyway, and counts in one of two placements alone, counts for the slot in the
+    other one too (`quorum_cover`): W nodes of a cluster that can be reached are enough, whichever they are.
   * A suspicion never makes a request fail that patience would have served: a suspected home whose slot nobody can take is asked after all.
   * A strict request has no substitutes: homes alone count.
+
+Why what is acknowledged with a node that counts in both placements, though it was asked in one, is not lost and will be read. It keeps its
+copy as one who is asked in the one: as its own, which a home parts with only when W homes in the placement that comes have it on disk
+(parting.py), or as a hint for all homes. A get that is without the same homes as the put asks it as well: in the order of either
+placement the nodes of the other one are the last of the fallbacks (in_force.py). The home that was away gets no hint. It gets the copy
+from the other homes of its placement (anti_entropy.py), and, where none of those was there either, in the exchanges of step SYNCED, which
+go both ways (transfer.py); until then a get that asks those homes alone may miss it, as any get may that is not strict.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from dynamo_fast.core.quorum cimport SLOTS_MAX, quorum_group
+from dynamo_fast.core.quorum cimport SLOTS_MAX, quorum_cover, quorum_group
 from dynamo_fast.node.requests cimport node_in
 from dynamo_fast.core.ring cimport Ring
 from dynamo_fast.node.view cimport ClusterView
@@ -52,7 +61,8 @@ cdef int stand(Request request, int slot, int index) noexcept:
 
 
 cdef int take_own_slot(Desk desk, Request request) except -1:
-    """This node coordinates: in its own slot, or, when it is no home and can reach none, standing in for the first of them."""
+    """This node coordinates: in its own slot, or, when it is no home, standing in for the first of them that it cannot reach. It can reach
+    none that reads go to, but maybe some that a put between two placements asks besides."""
     cdef ClusterView view = request.view
     cdef Ring ring = request.table.ring
     cdef const uint16_t *order
@@ -60,7 +70,9 @@ cdef int take_own_slot(Desk desk, Request request) except -1:
     cdef uint32_t place
     if slot < 0:
         slot = 0
-        stand(request, 0, view.own_index)
+        while slot < request.quorum.homes - 1 and desk.reachable(view, request.homes[slot]) is not None:
+            slot += 1
+        stand(request, slot, view.own_index)
         order = ring.order(request.partition)
         for place in range(ring.replicas, min(ring.node_count, ring.replicas + PLACES_MAX)):
             if order[place] == view.own_index:
@@ -97,12 +109,13 @@ cdef int choose_substitute(Desk desk, Request request) except -2:
 
 
 cdef bint substitute(Desk desk, Request request, int slot) except -1:
-    """Finds a node that stands in for whoever is asked in that slot now. False: there is none, and nothing has changed."""
+    """Finds a node that stands in for whoever is asked in that slot now. False: there is none, and nobody else is to be asked."""
     cdef int index
     if request.strict:
         return False
     index = choose_substitute(desk, request)
     if index < 0:
+        quorum_cover(&request.quorum, slot)
         return False
     desk.substitutions += 1
     stand(request, slot, index)

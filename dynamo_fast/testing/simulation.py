@@ -132,9 +132,6 @@ class Simulation:
         await trio.sleep(OUTLIVE_S)
         habits = replace(self.mix.habits, blind=0.0, old_context=0.0, deadline_s=5.0, strict=0.0)
         if any(one.node is not None and one.node.cluster.change is not None for one in map(cluster.__getitem__, core)):
-            # Then W copies are wanted in each placement, and a home in one alone stands in for nobody in the other: with so few left W=1 is
-            # all that can always be done.
-            habits = replace(habits, writes=tuple((1, min(dw, 1)) for _, dw in habits.writes))
             self.probes.hit("outlived the others in the middle of a change")
         async with cluster.connect(*core, host="survivor") as client:
             self.put_ids.note(client)

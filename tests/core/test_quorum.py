@@ -189,6 +189,96 @@ def test_counting_in_two_placements_is_counting_in_each(
     assert count.possible == reached(hopeful, hopeful)
 
 
+def test_one_who_is_asked_in_one_placement_alone_does_for_a_home_of_the_other_that_has_failed() -> None:
+    """Homes 0, 1 and 3 in one, 0, 1 and 2 in the other; 0 and 2 are away."""
+    count = QuorumCount([1, 2, 4, 3], wanted=2, first=3, second=0b1011)
+    for away in (0, 2):
+        count.fail(away)
+    assert not count.possible
+    for away in (0, 2):
+        count.cover(away)
+    assert count.possible
+    count.ack(1)
+    assert not count.reached
+    count.ack(3)
+    assert count.reached
+
+
+def test_one_does_for_one_and_counts_once_in_each_placement() -> None:
+    count = QuorumCount([1, 2, 3, 4], wanted=3, first=3, second=0b1011)
+    for away in (0, 2):
+        count.fail(away)
+        count.cover(away)
+        count.cover(away)
+    assert not count.possible, "two are left"
+    alone = QuorumCount([1, 2, 3, 4, 5, 6], wanted=2, first=3, second=0b111000)
+    for away in (0, 1, 2):
+        alone.fail(away)
+    alone.cover(0)
+    alone.cover(0)
+    alone.ack(3)
+    alone.ack(4)
+    assert not alone.reached, "both hold it in their own placement, and one of them does for the other"
+    alone.cover(1)
+    assert alone.reached
+
+
+def test_who_does_for_another_and_fails_is_done_for_by_the_next_one() -> None:
+    count = QuorumCount([1, 2, 3, 4, 5], wanted=2, first=3, second=0b11001)
+    for away in (3, 4, 1):
+        count.fail(away)
+        count.cover(away)
+    assert count.possible, "0, and 2 in place of 3 and 4"
+    count.ack(0)
+    count.ack(2)
+    assert count.reached
+
+
+def test_who_does_for_another_is_on_a_machine_of_its_own_if_there_is_such_a_one_and_no_more_machines_are_wanted() -> None:
+    count = QuorumCount([1, 2, 7, 7, 8], wanted=2, first=3, second=0b11001)
+    for away in (0, 4):
+        count.fail(away)
+        count.cover(away)
+    count.ack(3)
+    count.ack(2)
+    assert not count.reached, "one machine"
+    count.ack(1)
+    assert count.reached
+    count = QuorumCount([1, 1, 2, 3, 1], wanted=2, first=4, second=0b10011)
+    count.fail(4)
+    count.cover(4)
+    count.ack(3)
+    count.ack(0)
+    assert not count.reached
+    count.ack(1)
+    assert count.reached, "all homes of the second are on one machine, so two there are enough, though the third would be on another"
+
+
+def test_in_one_placement_nobody_does_for_another() -> None:
+    count = QuorumCount([1, 2, 3], wanted=2)
+    for away in (0, 1):
+        count.fail(away)
+        count.cover(away)
+    assert not count.possible
+
+
+@given(between_placements(), st.integers(1, 4), st.data())
+def test_whoever_covers_no_answer_counts_twice_and_as_many_as_are_wanted_are_enough(
+    placements: tuple[list[int], int, int], wanted: int, data: st.DataObject
+) -> None:
+    """On machines of their own."""
+    hosts, first, second = placements
+    count = QuorumCount(range(len(hosts)), wanted, first=first, second=second)
+    there = set(range(len(hosts)))
+    wanted_of_all = min(wanted, max(first, second.bit_count()))
+    for home in data.draw(st.permutations(range(len(hosts)))):
+        assert count.possible == (len(there) >= wanted_of_all)
+        count.fail(home)
+        count.cover(home)
+        there.discard(home)
+    assert not count.possible
+
+
 def test_reached_stays_reached_whatever_comes_after() -> None:
     for order in itertools.permutations(range(3)):
         count = QuorumCount([1, 2, 3], wanted=2)

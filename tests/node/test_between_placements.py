@@ -179,6 +179,7 @@ def test_a_hint_for_a_home_after_is_for_all_and_who_is_asked_anyway_stands_in_fo
 
 def test_with_nobody_left_to_stand_in_nothing_is_written() -> None:
     cluster = one_replaced(Step.DOUBLE)
+    cluster.isolate(1)
     cluster.isolate(GOES)
     answer = cluster.put(0, b"k", b"v", w=3)
     assert answer.status == Status.NOT_ENOUGH_REPLICAS
@@ -356,7 +357,7 @@ def test_what_is_asked_of_a_node_that_is_no_node_of_the_new_view_is_settled_when
     cluster.do(Step.SWITCHED)
     cluster.hold(frames(MessageType.REPLICATE, target=GOES))
     client = cluster.client(0)
-    asked = client.put(b"k", b"v", w=3)
+    asked = client.put(b"k", b"v", w=3, strict=True)
     cluster.run()
     cluster.do(Step.SETTLED)
     cluster.isolate(GOES)
