@@ -128,7 +128,8 @@ class Meeting:
         await self._end()
 
     async def _bring_in_line(self, differing: list[int], suspects: list[int]) -> None:
-        mine = self._node.claim(self.peer, differing)
+        # Where nothing is fetched, nobody else can bring us the same.
+        mine = differing if self._terms.push_only else self._node.claim(self.peer, differing)
         left_before = len(self._left)
         still = await self._compare(mine, mine)
         self._found_equal(set(mine) - set(still) - self._left)

@@ -18,6 +18,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+import trio
+
 from dynamo_fast.core.membership import Gone
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.env import Env
@@ -137,9 +139,15 @@ class Parting:
             partition: {placement.node_ids[node] for node in placement.table[partition][: placement.replicas]} for partition in listed
         }
         safe: dict[int, set[bytes]] = {partition: set() for partition in listed}  # the homes that have all of it on disk
-        for home in sorted(set().union(*homes.values())):
+
+        async def meet(home: bytes) -> None:
             for partition in await self._met(placement, home, sorted(one for one in listed if home in homes[one])):
                 safe[partition].add(home)
+
+        # Side by side: what takes its time is the way to each home and back, again and again, while it has requests to serve.
+        async with trio.open_nursery() as nursery:
+            for home in sorted(set().union(*homes.values())):
+                nursery.start_soon(meet, home)
         for partition, versions in listed.items():
             reachable = {home for home in homes[partition] if self._session(home) is not None}
             if len(safe[partition]) < min(self._copies, len(homes[partition])) or not reachable <= safe[partition]:
