@@ -242,6 +242,11 @@ cdef class Copies(PassHandler):
         """How often something has been stored for another node: unchanged means that there is no new hint."""
         return self.replica.hints_kept
 
+    def count_hints(self, int64_t bytes):
+        """So many bytes of records are kept here for others, those from before this process among them; from now on `limits.hint_bytes_max`
+        goes by that. Told by who has looked through them (handoff.py)."""
+        self.replica.hint_bytes = bytes
+
     def settle_hints(self, list confirmed not None, number=None):
         """Takes note of (store key, hash, slots): the homes in those slots (a bit each) hold that version on disk. How many records are not
         needed any more and gone; whatever has changed since stays. Raises StorageError when the log cannot be written.

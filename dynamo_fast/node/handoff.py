@@ -6,7 +6,8 @@ are hints, each reachable home is handed what is kept for it, by `delivery.py`, 
 bit goes when it has the record on its disk, and the record goes with its last bit. A crash in between delivers again, which merges to
 nothing new. A node that leaves, or has left, delivers like any other.
 
-INVARIANT: no hint is ever dropped to make room: at its limit a node takes no more (data_plane.pyx), and does not acknowledge them.
+INVARIANT: no hint is ever dropped to make room: at its limit a node takes no more (copies.pyx), and does not acknowledge them. How many
+bytes of hints the processes before this one have left, the first round finds out.
 A hint that has become older than `hint_age_max_s` is handed to every home that can be reached, and goes once W of them have it on
 disk: then it is as safe as any write, wherever its owner is.
 
@@ -59,6 +60,7 @@ class Hint(NamedTuple):
     store_key: bytes
     parts: RecordParts
     owed: int  # bit i: the home in slot i of the partition's preference list
+    record_bytes: int  # what it takes in the engine
 
     @property
     def written_ms(self) -> int:
@@ -96,6 +98,8 @@ class Handoff:
         self._kept_seen = -1  # hints that the data plane had kept when the partitions were last looked over; -1: never
         self._partitions: list[int] = []  # that had hints then
         self._counting = False
+        self._bytes_found = 0  # of hints, in the first round
+        self._told = False  # whether the data plane knows how many bytes there are
         self._foreign: tuple[tuple[int, ...], list[int]] = ((), [])  # names of placements, the partitions of which we are no home there
         self._without: dict[int, Without] = {}
         self._unsure = False  # whether the last round passed by a partition that it should have looked through
@@ -121,6 +125,11 @@ class Handoff:
         held = [one for one in await self._foreign_partitions(placement) if self._engine.holds(one)]
         self._without = {one: self._without[one] for one in held if one in self._without}
         self._partitions = [one for one in held if await self._keeps_hints(placement, one)]
+        if not self._told:
+            self._told = True
+            self._data_plane.count_hints(self._bytes_found)
+        elif not self._partitions and not self._unsure and self._kept_seen == self._data_plane.hints_kept:
+            self._data_plane.count_hints(0)
         async with trio.open_nursery() as nursery:
             for index, node_id in enumerate(placement.node_ids):
                 session = self._session(node_id)
@@ -150,7 +159,11 @@ class Handoff:
         return self._foreign[1]
 
     async def _keeps_hints(self, placement: Placement, partition: int) -> bool:
-        """Whether there is a hint in a partition of which this node is no home. Old copies there are many, and change no more."""
+        """Whether there is a hint in a partition of which this node is no home. Old copies there are many, and change no more.
+
+        One is enough to know; but in the first round all are counted. What comes or goes behind it meanwhile is not, which is made good
+        when a round finds that nothing is left.
+        """
         root, kept, now_s = self._engine.forest.root(partition), self._data_plane.hints_kept, self._env.now()
         before = self._without.get(partition)
         if before is not None and before.root == root:
@@ -159,14 +172,21 @@ class Handoff:
             if now_s < before.looked_s + LOOK_AGAIN_S:
                 self._unsure = True
                 return False
+        found = False
         slice_ = Slice(self._env)
         for hint in self._hints(placement, partition):
-            if hint is not None:
-                self._without.pop(partition, None)
-                return True
-            await slice_.over()
-        self._without[partition] = Without(root, kept, now_s)
-        return False
+            if hint is None:
+                await slice_.over()
+                continue
+            found = True
+            if self._told:
+                break
+            self._bytes_found += hint.record_bytes
+        if found:
+            self._without.pop(partition, None)
+        else:
+            self._without[partition] = Without(root, kept, now_s)
+        return found
 
     def _hints(self, placement: Placement, partition: int) -> Iterator[Hint | None]:
         """The hints of a partition, read a few at a time, each as it stands when it is drawn. None after every few records that were
@@ -179,7 +199,7 @@ class Handoff:
                 current = parts.placement_number == placement.number & 0xFFFF
                 owed = parts.owed if current or not parts.owed else everyone
                 if owed:
-                    yield Hint(store_key, parts, owed)
+                    yield Hint(store_key, parts, owed, len(record))
             yield None
             at = following(found[-1][0])
 

@@ -37,7 +37,7 @@ cdef class Replica:
     cdef size_t record_bytes
     cdef uint16_t placement_number  # low bits of the number of the placement in which the slots of new hints count
     cdef uint16_t all_homes         # a bit for each slot of that placement
-    cdef readonly int64_t hint_bytes  # of the records kept for others that this process has stored and not yet removed
+    cdef readonly int64_t hint_bytes  # of the records kept for others; until handoff has counted them, of those of this process alone
     cdef readonly uint64_t hints_kept
     cdef readonly uint64_t puts, merges, stored, retries, epoch_alarms, damaged
 
@@ -50,6 +50,7 @@ cdef class Replica:
                  const uint8_t *dot, bint last_write_wins, bint seen_before, uint32_t siblings_max, size_t object_bytes_max,
                  int64_t wall_ms, uint16_t owed, ObjectView *result) except -1
     cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, uint16_t owed, ObjectView *result) except -1
+    cdef int count_hint(self, int64_t more) noexcept
     cdef uint16_t owed_by(self, const RecordView *view) noexcept
     cdef int own(self, const uint8_t *store_key) except -1
     cdef int store_again(self, const uint8_t *store_key, const RecordView *view, uint16_t owed) except -1

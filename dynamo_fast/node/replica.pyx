@@ -250,6 +250,12 @@ cdef class Replica:
                 self.epoch_alarms += 1
         return self.keep(address, made_n, mark_nonce, view.mark_epoch, &view, owed, result)
 
+    cdef int count_hint(self, int64_t more) noexcept:
+        """So many bytes more, or less, are kept for others. Never less than none: what goes may be from before this process, and not counted
+        yet, or have come while handoff counted."""
+        self.hint_bytes = max(self.hint_bytes + more, 0)
+        return 0
+
     cdef uint16_t owed_by(self, const RecordView *view) noexcept:
         """The homes that a record is kept for, as slots of the placement in force; all of them if it was kept under another one."""
         return view.owed if not view.owed or view.placement_number == self.placement_number else self.all_homes
@@ -261,7 +267,7 @@ cdef class Replica:
         if self.engine.find(store_key, &view) != FIND_RECORD or view.owed == 0:
             return 0
         self.store_again(store_key, &view, 0)
-        self.hint_bytes -= <int64_t>view.n
+        self.count_hint(-<int64_t>view.n)
         return 1
 
     cdef int store_again(self, const uint8_t *store_key, const RecordView *view, uint16_t owed) except -1:
@@ -284,7 +290,7 @@ cdef class Replica:
             return 0
         if left == 0:
             self.engine.remove(store_key, view.hash)
-            self.hint_bytes -= view.n
+            self.count_hint(-<int64_t>view.n)
             return 1
         if left != view.owed or view.placement_number != self.placement_number:
             self.store_again(store_key, &view, left)
@@ -340,7 +346,8 @@ cdef class Replica:
         except StorageError:
             return STATUS_READ_ONLY
         self.stored += 1
-        self.hint_bytes += (<int64_t>size if owed else 0) - old_hint_bytes
+        if owed or old_hint_bytes:
+            self.count_hint((<int64_t>size if owed else 0) - old_hint_bytes)
         self.hints_kept += owed != 0
         result.data, result.n, result.hash = made, n, hash
         return STATUS_OK

@@ -1,7 +1,7 @@
 """Waiting until every node has handed over what it kept for others, and nothing is owed to anybody.
 
-A node counts its hints by reading them, which takes long when there are many: it is asked for that only once its status, which costs
-nothing, shows none of those that it has taken since it started.
+A node tells of its hints by reading them, which takes long when there are many: it is asked for that only once its status, which costs
+nothing, shows none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def wait_drained(db: dynamo_fast.Client, *, timeout_s: float) -> float:
     began = time.monotonic()
     while True:
         states = (await db.cluster.status()).values()
-        if all(isinstance(one, StatusReply) and one.statistics["requests"]["hint_bytes"] <= 0 for one in states):
+        if all(isinstance(one, StatusReply) and one.statistics["requests"]["hint_bytes"] == 0 for one in states):
             found = await db.cluster.hints(PATIENCE_S)
             if not kept(found) and not any(isinstance(reply, DynamoError) for reply in found.values()):
                 return time.monotonic() - began

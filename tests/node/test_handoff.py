@@ -55,6 +55,11 @@ def kept(nodes: list[ExchangingNode]) -> int:
     return sum(decode_record(record).owed != 0 for node in nodes for _, record in node.records.scan(bytes(24), b"\xff" * 24, 10_000))
 
 
+def kept_bytes(node: ExchangingNode) -> int:
+    """Of the records that it keeps for others."""
+    return sum(len(record) for _, record in node.records.scan(bytes(24), b"\xff" * 24, 10_000) if decode_record(record).owed)
+
+
 async def down(world: World, nodes: list[ExchangingNode], gone: ExchangingNode) -> None:
     gone_id = gone.id
     gone.crash()
@@ -102,6 +107,67 @@ def test_keepers_that_restart_deliver_all_the_same() -> None:
         await world.start(*nodes)
         await world.until(lambda: kept(nodes) == 0, within_s=30)
         assert all(owner.packed(key) == other.packed(key) for key, other in zip(theirs, others, strict=True))
+
+    in_virtual_time(scenario)
+
+
+def test_hints_from_before_a_restart_count_towards_the_limit_until_they_are_home() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world, limits__hint_bytes_max=8000)
+        owner, *others = nodes
+        theirs = [key for key in KEYS if owner in homes(nodes, key)]
+
+        async def put_for_owner(key: bytes, value: bytes) -> Status:
+            return await put(world, next(home for home in homes(nodes, key) if home is not owner), key, value, w=3)
+
+        def hint_bytes() -> list[int]:
+            return [node.told.statistics()["hint_bytes"] for node in others]
+
+        await down(world, nodes, owner)
+        assert [await put_for_owner(key, bytes(300)) for key in theirs] == [Status.OK] * len(theirs)
+        before = hint_bytes()
+        assert before == [kept_bytes(node) for node in others]
+        assert min(before) > 1000
+        for node in others:
+            node.crash()
+        await world.until(lambda: not any(node.disk.locks for node in nodes))
+        await world.start(*others)
+        await world.until(lambda: all(node.node is not None and len(node.peers) == 3 for node in others))
+        await trio.sleep(3)
+        assert hint_bytes() == before
+        assert await put_for_owner(theirs[0], bytes(7000)) == Status.QUORUM_FAILED, "nobody has room for it"
+        assert hint_bytes() == before
+        await back(world, nodes, owner)
+        await world.until(lambda: kept(nodes) == 0, within_s=10)
+        assert hint_bytes() == [0, 0, 0, 0]
+        await down(world, nodes, owner)
+        assert await put_for_owner(theirs[1], bytes(7000)) == Status.OK
+
+    in_virtual_time(scenario)
+
+
+def test_hints_that_go_before_they_were_counted_are_not_less_than_none_and_a_round_that_finds_none_says_so() -> None:
+    async def scenario(world: World) -> None:
+        nodes = await born(world)
+        owner, *others = nodes
+        key = next(key for key in KEYS if owner in homes(nodes, key))
+        await down(world, nodes, owner)
+        assert await put(world, next(home for home in homes(nodes, key) if home is not owner), key, b"v", w=3) == Status.OK
+        (keeper,) = [node for node in others if kept([node])]
+        keeper.told.count_hints(0)
+        await back(world, nodes, owner)
+        await world.until(lambda: kept(nodes) == 0, within_s=10)
+        await trio.sleep(3)
+        assert keeper.told.statistics()["hint_bytes"] == 0
+        keeper.told.count_hints(1000)
+        await trio.sleep(3)
+        assert keeper.told.statistics()["hint_bytes"] == 1000, "nobody looks while nothing comes"
+        await down(world, nodes, owner)
+        assert await put(world, next(home for home in homes(nodes, key) if home is not owner), key, b"w", w=3) == Status.OK
+        await back(world, nodes, owner)
+        await world.until(lambda: kept(nodes) == 0, within_s=10)
+        await trio.sleep(3)
+        assert keeper.told.statistics()["hint_bytes"] == 0
 
     in_virtual_time(scenario)
 

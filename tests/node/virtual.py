@@ -215,6 +215,9 @@ class RecordingDataPlane(PyFrameHandler):
     def suspects(self, node_id) -> bool:
         return False
 
+    def count_hints(self, bytes: int) -> None:
+        assert bytes == 0
+
     def drain(self) -> None:
         self.draining = True
 
