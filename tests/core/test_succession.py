@@ -22,7 +22,7 @@ from dynamo_fast.core.membership import (
     make_record,
 )
 from dynamo_fast.core.placement import Member, Placement, PlacementError, first_placement
-from dynamo_fast.core.succession import UnsafePlan, member_of, moves_between, next_placement, placement_after
+from dynamo_fast.core.succession import UnsafePlan, gains, member_of, moves_between, next_placement, placement_after
 from tests.models import placement as model
 from tests.models.succession import is_fair, least_moves
 
@@ -185,6 +185,37 @@ def test_a_weight_moves_only_what_it_gains_or_loses() -> None:
         change = child.loads()[members[0].node_id] - parent.loads()[members[0].node_id]
         assert moved(parent, child) == abs(change)
         assert (change > 0) == (weight > 100)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_who_becomes_a_home_takes_over_from_all_homes_before_and_who_is_one_has_what_it_needs(seed: int) -> None:
+    rng = random.Random(seed)
+    members = nodes(6, seed=seed)
+    after = [*rng.sample(members, 4), *nodes(2, seed=100 + seed)]
+    parent = first_placement(members, 64, 3)
+    child = next_placement(parent, members, after, 3, unsafe=True)
+    for member in after:
+        gained = gains(parent, child, member.node_id)
+        for partition in range(64):
+            were, are = homes(parent, partition), homes(child, partition)
+            assert (partition in gained) == (member.node_id in are - were)
+            assert partition not in gained or gained[partition] == tuple(sorted(were))
+    assert all(gains(parent, child, member.node_id) == {} for member in members if member not in after)
+
+
+@pytest.mark.parametrize(("count", "left"), [(3, 2), (3, 1), (2, 1)])
+def test_with_fewer_homes_than_before_those_that_stay_take_over_what_those_that_go_have(count: int, left: int) -> None:
+    """Or W copies could be at those that go, but for one, and R of those that stay would miss them."""
+    members = nodes(count)
+    parent = first_placement(members, 16, 3)
+    child = next_placement(parent, members, members[:left], 3, unsafe=True)
+    gone = tuple(sorted(member.node_id for member in members[left:]))
+    for member in members[:left]:
+        assert gains(parent, child, member.node_id) == dict.fromkeys(range(16), gone)
+
+
+def homes(placement: Placement, partition: int) -> set[bytes]:
+    return {placement.node_ids[node] for node in placement.table[partition][: placement.replicas]}
 
 
 def test_the_same_members_keep_every_home() -> None:

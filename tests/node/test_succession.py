@@ -149,6 +149,75 @@ def test_a_node_that_crashes_at_any_moment_of_a_change_goes_on_with_it(victim: s
     in_virtual_time(scenario, seed=seed)
 
 
+class Busy:
+    """A data plane in which a request is under way that began then; the rest of it is the node's own."""
+
+    def __init__(self, node: ExchangingNode) -> None:
+        self._node = node
+        self.began()
+
+    def began(self) -> None:
+        """The oldest request is one that begins now."""
+        self.oldest_request_us = int(self._node.node.env.now() * 1e6)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._node.told, name)
+
+
+def test_a_step_is_told_of_when_the_requests_from_before_it_are_over() -> None:
+    """Those that have begun since are no matter."""
+
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        everyone, slow = [*members, new], members[1].node
+        busy = Busy(members[1])
+        slow.succession._data_plane = busy
+        await ask(members[0], Join(member=entry(new)))
+        for step in (Step.DOUBLE, Step.SWITCHED, Step.SINGLE):
+            await world.until(lambda step=step: slow.cluster.change is not None and slow.cluster.change.step == step, within_s=20)
+            await trio.sleep(5)
+            assert slow.cluster.progress[members[1].id].step == step - 1
+            assert all(one.node.cluster.change.step == step for one in everyone)
+            busy.began()
+        await world.until(lambda: settled(everyone, 2, 4), within_s=20)
+
+    in_virtual_time(scenario)
+
+
+def test_who_was_declared_dead_is_connected_to_nobody_who_tells_of_knowing_it() -> None:
+    """Though the dead one hears of nothing, and its connections stand."""
+
+    async def scenario(world: World) -> None:
+        members, (new,) = await ready(world, FRESH[0])
+        await ask(members[0], Join(member=entry(new)))
+        await world.until(lambda: settled([*members, new], 2, 4), within_s=20)
+        dead, rest = members[2], [*members[:2], new]
+        dead_id = dead.id
+        dead.node.reactor.deliver = lambda connection, data: None
+        told: list[bytes] = []
+
+        def watch(node: ExchangingNode) -> None:
+            cluster, tell = node.node.cluster, node.node.cluster.tell
+
+            async def watched(placement: bytes, step: Step, dead_digest: bytes) -> None:
+                if cluster.refuses(dead_id):
+                    assert dead_id not in node.peers
+                    assert dead_id not in node.told.peers_up()
+                    told.append(node.id)
+                await tell(placement, step, dead_digest)
+
+            cluster.tell = watched
+
+        for one in rest:
+            watch(one)
+            assert dead_id in one.peers
+        await rest[0].node.cluster.add(Leave(node_id=dead_id, dead=True))
+        await world.until(lambda: settled(rest, 3, 3), within_s=9)
+        assert {*told} == {one.id for one in rest}
+
+    in_virtual_time(scenario)
+
+
 def test_an_absent_member_holds_a_change_up_until_it_is_declared_dead() -> None:
     async def scenario(world: World) -> None:
         members, (new,) = await ready(world, *FRESH[:1])
