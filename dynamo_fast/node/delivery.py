@@ -95,7 +95,8 @@ class Pace:
         if stalled_s > STALL_WANTED_S:
             self.batch_bytes = max(self.batch_bytes // 2, BATCH_BYTES_MIN)
         elif stalled_s < STALL_WANTED_S / 2:
-            self.batch_bytes = min(self.batch_bytes * 2, self.bytes_max)
+            self.batch_bytes *= 2
+        self.batch_bytes = min(self.batch_bytes, self.bytes_max)
 
 
 Settled = Callable[[Entry, int, int], None]

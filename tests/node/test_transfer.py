@@ -10,6 +10,8 @@ from dynamo_fast.core.change import Step
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.core.succession import gains
+from dynamo_fast.node.delivery import BATCH_BYTES_MAX
+from dynamo_fast.node.ranges import IDLE_BYTES_MAX
 from dynamo_fast.node.transfer import CURSORS, SAVE_S, Transfer
 from dynamo_fast.storage.schema import decode_record, encode_record
 from dynamo_fast.wire import replica_messages as replica
@@ -413,6 +415,42 @@ def test_a_disk_that_refuses_holds_it_up_and_no_more() -> None:
             await trio.sleep(20)
             assert statistics(change.transfer)["partitions_done"] == 0
             change.joiner.records.heal()
+        assert not change.lacking(change.gained_keys())
+
+    in_virtual_time(scenario)
+
+
+def test_a_disk_that_is_behind_is_not_sent_more() -> None:
+    async def scenario(world: World) -> None:
+        change = await changing(world)
+        change.joiner.records.behind = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(change.bring)
+            await trio.sleep(20)
+            assert statistics(change.transfer)["objects"] == 0
+            change.joiner.records.behind = False
+        assert not change.lacking(change.gained_keys())
+
+    in_virtual_time(scenario)
+
+
+@pytest.mark.parametrize(("share", "longest"), [(1.0, IDLE_BYTES_MAX), (0.5, BATCH_BYTES_MAX)])
+def test_pages_are_long_only_while_the_source_has_no_requests(share: float, longest: int) -> None:
+    async def scenario(world: World) -> None:
+        change = await changing(world, value=bytes(40_000))
+        asked: list[int] = []
+        for node in change.sources:
+            node.node.admission._controller.window = lambda *seen: None
+            node.node.admission._controller.share = share
+            answer, _ = node.node.control._handlers[replica.RangeRequest]
+
+            async def noted(session, request, answer=answer):
+                asked.append(request.bytes_max)
+                return await answer(session, request)
+
+            node.node.control.on(replica.RangeRequest, noted, nodes_only=True)
+        await change.bring()
+        assert max(asked) == longest
         assert not change.lacking(change.gained_keys())
 
     in_virtual_time(scenario)
