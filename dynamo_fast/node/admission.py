@@ -27,6 +27,7 @@ SHARE_MIN, SHARE_FIRST, SHARE_MAX, SHARE_STEP = 0.02, 0.2, 0.5, 0.03  # of the t
 SMOOTHING = 0.3  # weight of the newest window in either figure
 QUIET_EVERY = 8  # windows
 SLOTS = 2  # steps of background work at once: one that waits for a slow peer does not hold up all others
+SLOTS_IDLE = 4  # while neither end has requests: the next steps wait for their peers while one is worked at
 PAUSE_S_MAX = 1.0  # after a step: one that took long has waited for a peer, which kept nobody busy, and must not stop the others
 Source = tuple[str, Histogram]
 
@@ -108,7 +109,7 @@ class Admission:
         self._requests = requests
         self._controller = Controller()
         self._windows = {"put_us": Window(), "get_us": Window()}
-        self._slots = trio.Semaphore(SLOTS)
+        self._slots = trio.CapacityLimiter(SLOTS)
         self._turn = trio.Event()
         self._worked = False
         self.steps = 0
@@ -135,7 +136,9 @@ class Admission:
             began_s = self._env.now()
             yield slot
             took_s = self._env.now() - began_s
-            pause_s = min(took_s * (1 / min(self._controller.share, slot.their_share) - 1), PAUSE_S_MAX)
+            share = min(self._controller.share, slot.their_share)
+            self._slots.total_tokens = SLOTS_IDLE if share == 1.0 else SLOTS
+            pause_s = min(took_s * (1 / share - 1), PAUSE_S_MAX)
             self.paused_s += pause_s
             await self._env.sleep(pause_s)
 

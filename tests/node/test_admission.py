@@ -16,6 +16,7 @@ from dynamo_fast.node.admission import (
     SHARE_MAX,
     SHARE_MIN,
     SLOTS,
+    SLOTS_IDLE,
     Admission,
     Controller,
     Window,
@@ -107,19 +108,25 @@ def test_slots_are_few_and_keep_the_share() -> None:
     async def scenario(world: World) -> None:
         one, put_us = admission(world)
         done: list[float] = []
-        busy = 0
+        busy = most = 0
 
         async def counted() -> None:
-            nonlocal busy
+            nonlocal busy, most
             async with one.slot():
                 busy += 1
-                assert busy <= SLOTS
+                most = max(most, busy)
                 await trio.sleep(0.01)
                 busy -= 1
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(5):
-                nursery.start_soon(counted)
+        async def most_of(count: int) -> int:
+            nonlocal most
+            most = 0
+            async with trio.open_nursery() as nursery:
+                for _ in range(count):
+                    nursery.start_soon(counted)
+            return most
+
+        assert await most_of(SLOTS_IDLE + 5) == SLOTS_IDLE
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.run)
             nursery.start_soon(work, one, 0.01, done)
@@ -132,6 +139,7 @@ def test_slots_are_few_and_keep_the_share() -> None:
                 await trio.sleep(0.1)
             assert one.statistics()["share"] == SHARE_MAX
             assert sum(done) < 40 * SHARE_MAX
+            assert one._slots.total_tokens == SLOTS, "of those that were more while nobody asked for anything"
             nursery.cancel_scope.cancel()
 
     in_virtual_time(scenario)

@@ -161,7 +161,7 @@ def test_a_restart_in_the_middle_goes_on_where_it_was(torn: bool) -> None:
     async def scenario(world: World) -> None:
         change = await changing(world, value=bytes(4096))
         keys = change.gained_keys()
-        slow_s = 0.2
+        slow_s = 0.6
         for node in change.sources:
             ranges, _ = node.node.control._handlers[replica.RangeRequest]
 
