@@ -30,6 +30,7 @@ from dynamo_fast.node.interfaces import DataPlane, Engine
 from dynamo_fast.node.keys import following, partition_range
 from dynamo_fast.node.meeting import Meeting, Tally, Terms
 from dynamo_fast.node.peers import Peers
+from dynamo_fast.node.rounds import collided
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
@@ -38,6 +39,7 @@ from dynamo_fast.storage.schema import decode_record
 log = logging.getLogger("dynamo_fast.node")
 
 LOOK_S, LOOK_S_MAX = 3.0, 60.0  # between two looks for old copies; longer and longer while the homes that are needed are away
+BUSY_LOOK_S, BUSY_PATIENCE_S = 0.25, 30.0  # for a home that has an exchange with us under way: what others have said of these would be lost
 LISTED_MAX = 1 << 17  # old copies whose names are held at a time: about 20 MiB
 SCAN_RECORDS = 64  # read at once
 REMOVED_AT_ONCE = 256  # in one write of the log
@@ -162,16 +164,27 @@ class Parting:
 
     async def _met(self, placement: Placement, home: bytes, partitions: list[int]) -> Iterable[int]:
         """Of which of the partitions that home has, on disk, all that this node holds."""
-        session = self._session(home)
-        if session is None or not self._anti_entropy.free(home):
-            return ()
-        meeting = Meeting(self._anti_entropy, session, self._tally, Terms(placement, partitions, push_only=True, durable=True))
-        try:
-            await self._anti_entropy.hold(meeting)
-        except TROUBLE as error:
-            self.last_reason = str(error)
-            log.debug("old copies wait for another time", extra={"peer": home.hex(), "reason": str(error)})
-        return meeting.in_line
+        patient_until_s = self._env.now() + BUSY_PATIENCE_S
+        in_line: set[int] = set()
+        while in_line < set(partitions):
+            session = self._session(home)
+            if session is None:
+                break
+            if self._anti_entropy.free(home):
+                left = [one for one in partitions if one not in in_line]
+                meeting = Meeting(self._anti_entropy, session, self._tally, Terms(placement, left, push_only=True, durable=True))
+                try:
+                    await self._anti_entropy.hold(meeting)
+                except TROUBLE as error:
+                    self.last_reason = str(error)
+                    log.debug("old copies wait for another time", extra={"peer": home.hex(), "reason": str(error)})
+                    if not collided(error):
+                        return in_line | meeting.in_line
+                in_line |= meeting.in_line
+            if self._env.now() >= patient_until_s:
+                break
+            await self._env.sleep(BUSY_LOOK_S * (0.5 + self._env.random()))
+        return in_line
 
     async def _remove(self, placement: Placement, partition: int, versions: list[Version]) -> bool:
         """Whether it could go on: no change has begun, and the disk takes it."""
