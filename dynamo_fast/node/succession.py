@@ -112,8 +112,7 @@ class Succession:
                 "this data directory is older than what others know of this node, or in use twice: it was restored or copied."
                 " It counts for no strict read before everything in it has been compared with the other homes"
             )
-            placement = self._cluster.placement
-            for partition in range(view.partitions) if placement is not None else ():
+            for partition in range(view.partitions):  # also where no table is known yet: it may make this node a home again
                 self._engine.suspect(partition)
             await self._cluster.take_back()
 
