@@ -34,11 +34,11 @@ from dynamo_fast.node.keys import following, partition_range
 from dynamo_fast.node.meeting import Meeting, Tally, Terms
 from dynamo_fast.node.peers import Peers
 from dynamo_fast.node.ranges import Ranges
+from dynamo_fast.node.rounds import collided
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.storage.schema import decode_record
-from dynamo_fast.wire.status import Status
 
 log = logging.getLogger("dynamo_fast.node")
 
@@ -226,8 +226,7 @@ class Transfer:
 
     def _say(self, source: bytes, error: Exception) -> None:
         """Once for each trouble: it is tried again until it works. An exchange that gave way to another is none."""
-        collided = isinstance(error, CallFailed) and error.status == Status.OVERLOAD
-        if not collided and self._said.get(source) != str(error):
+        if not collided(error) and self._said.get(source) != str(error):
             self._said[source] = str(error)
             log.info("partitions wait for another try", extra={"peer": source.hex(), "reason": str(error)})
 
