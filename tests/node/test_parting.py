@@ -194,17 +194,29 @@ def test_what_has_changed_since_it_was_listed_stays() -> None:
     in_virtual_time(scenario)
 
 
+def overheard(leaver: ExchangingNode) -> list[object]:
+    """The changes that the node adds to the history from now on, which are not added."""
+    said: list[object] = []
+
+    async def add(change: object) -> None:
+        said.append(change)
+
+    leaver.node.cluster.add = add
+    return said
+
+
+def depart(leaver: ExchangingNode) -> None:
+    """By its own history the node has left."""
+    history = leaver.node.cluster.history
+    history._view = msgspec.structs.replace(history.view, departed=frozenset([leaver.id]))
+
+
 @pytest.mark.parametrize("hinted", [False, True])
 def test_a_leaver_empties_itself_and_says_that_it_is_gone(hinted: bool) -> None:
     async def scenario(world: World) -> None:
         cluster = await settled(world)
         leaver = cluster.leaver
-        said: list[object] = []
-
-        async def add(change):
-            said.append(change)
-
-        leaver.node.cluster.add = add
+        said = overheard(leaver)
         parting = cluster.settle()
         hint_key = next(key for key in KEYS if key not in cluster.keys)
         if hinted:
@@ -212,8 +224,7 @@ def test_a_leaver_empties_itself_and_says_that_it_is_gone(hinted: bool) -> None:
             leaver.records.put(leaver.store_key(hint_key), encode_record(hint_key, version(b"kept"), hash=made, owed=2, placement_number=9))
         await parting.round()
         assert said == [], "it has not left"
-        history = leaver.node.cluster.history
-        history._view = msgspec.structs.replace(history.view, departed=frozenset([leaver.id]))
+        depart(leaver)
         world.nursery.start_soon(parting.run)
         await world.until(lambda: bool(said), within_s=PATIENCE_S)
         await trio.sleep(20)
@@ -229,16 +240,10 @@ def test_a_record_that_cannot_be_read_keeps_nobody_from_being_gone() -> None:
     async def scenario(world: World) -> None:
         cluster = await settled(world)
         leaver = cluster.leaver
-        said: list[object] = []
-
-        async def add(change):
-            said.append(change)
-
-        leaver.node.cluster.add = add
+        said = overheard(leaver)
         parting = cluster.settle()
         leaver.records.damage(leaver.store_key(cluster.keys[0]))
-        history = leaver.node.cluster.history
-        history._view = msgspec.structs.replace(history.view, departed=frozenset([leaver.id]))
+        depart(leaver)
         world.nursery.start_soon(parting.run)
         await world.until(lambda: said == [Gone(node_id=leaver.id)], within_s=PATIENCE_S)
 
@@ -259,20 +264,14 @@ def test_a_node_whose_hints_cannot_go_home_is_not_gone() -> None:
     async def scenario(world: World) -> None:
         cluster = await settled(world)
         leaver = cluster.leaver
-        said: list[object] = []
-
-        async def add(change):
-            said.append(change)
-
-        leaver.node.cluster.add = add
+        said = overheard(leaver)
         parting = cluster.settle()
         key = next(key for key in KEYS if key not in cluster.keys)
         made = leaver_record(cluster, key)
         cluster.stay[2].crash()
         await world.until(lambda: len(leaver.peers) == 2)
         leaver.records.put(leaver.store_key(key), encode_record(key, version(b"kept"), hash=made, owed=7, placement_number=9))
-        history = leaver.node.cluster.history
-        history._view = msgspec.structs.replace(history.view, departed=frozenset([leaver.id]))
+        depart(leaver)
         world.nursery.start_soon(parting.run)
         await trio.sleep(PATIENCE_S / 2)
         assert leaver.packed(key) is not None
