@@ -162,16 +162,17 @@ cdef class Forest:
 
     def nodes(self, Py_ssize_t partition, unsigned int level) -> tuple[int, ...]:
         """The 2^level hashes of a level, left to right; level 0 is the root, level log2(leaves) the leaves."""
-        cdef bytes hashes = self.descendants(partition, 0, [0], level)
+        self.check_partition(partition)
+        cdef bytes hashes = self.descendants(0, [partition], level)
         return tuple([load_u64(<const uint8_t *>PyBytes_AS_STRING(hashes) + 8 * i) for i in range(1 << level)])
 
-    def descendants(self, Py_ssize_t partition, unsigned int level, list nodes not None, unsigned int depth) -> bytes:
-        """For every node (an index into `level`), the hashes of its 2^depth descendants `depth` levels below it.
+    def descendants(self, unsigned int level, list nodes not None, unsigned int depth) -> bytes:
+        """For every node, the hashes of its 2^depth descendants `depth` levels below it, whichever partition it is of.
 
-        8 little-endian bytes a hash, in the order of `nodes`: len(nodes) * 2^depth * 8 bytes. Raises IndexError when a
-        level or a node does not exist.
+        The nodes of a level are counted through all trees: those of partition p are numbered from p * 2^level on, so that
+        at level 0 a node has the number of its partition. 8 little-endian bytes a hash, in the order of `nodes`:
+        len(nodes) * 2^depth * 8 bytes. Raises IndexError when a level or a node does not exist.
         """
-        self.check_partition(partition)
         self.check_levels(level, depth)
         cdef Py_ssize_t width = <Py_ssize_t>8 << depth
         cdef bytes out = PyBytes_FromStringAndSize(NULL, len(nodes) * width)
@@ -179,17 +180,17 @@ cdef class Forest:
         cdef Py_ssize_t node
         for node in nodes:
             self.check_node(level, node)
-            merkle_descendants(self.tree(<uint32_t>partition), self.leaf_count, level, <uint32_t>node, depth, to)
+            merkle_descendants(self.tree(<uint32_t>(node >> level)), self.leaf_count, level,
+                               <uint32_t>(node & ((<Py_ssize_t>1 << level) - 1)), depth, to)
             to += width
         return out
 
-    def differing(self, Py_ssize_t partition, unsigned int level, list nodes not None, unsigned int depth,
-                  bytes theirs not None) -> list[int]:
-        """Which of the descendants that another replica sent differ from ours: indices into level + depth, in order.
+    def differing(self, unsigned int level, list nodes not None, unsigned int depth, bytes theirs not None) -> list[int]:
+        """Which of the descendants that another replica sent differ from ours: nodes of level + depth, in order.
 
         `theirs` is what its `descendants` gave for the same arguments. Raises ValueError when its length does not fit.
         """
-        cdef bytes ours = self.descendants(partition, level, nodes, depth)
+        cdef bytes ours = self.descendants(level, nodes, depth)
         if PyBytes_GET_SIZE(theirs) != PyBytes_GET_SIZE(ours):
             raise ValueError(f"{len(nodes)} nodes have {len(ours)} bytes of hashes {depth} levels below, not {len(theirs)}")
         cdef const uint8_t *a = <const uint8_t *>PyBytes_AS_STRING(ours)
@@ -227,6 +228,6 @@ cdef class Forest:
         return 0
 
     cdef int check_node(self, unsigned int level, Py_ssize_t node) except -1:
-        if not 0 <= node < (<Py_ssize_t>1 << level):
-            raise IndexError(f"level {level} has no node {node}")
+        if not 0 <= node < (<Py_ssize_t>self.partitions << level):
+            raise IndexError(f"level {level} of {self.partitions} trees has no node {node}")
         return 0

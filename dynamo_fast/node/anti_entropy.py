@@ -101,12 +101,10 @@ class AntiEntropy:
 
     async def recount(self, partitions: Iterable[int]) -> None:
         """Makes sure that the trees of suspect partitions know what was lost: a record that has gone may have left its hash behind."""
-        slice_ = Slice(self.env)
+        count = self.engine.forest.leaf_count
         for partition in partitions:
             if partition not in self._recounted and self.engine.forest.root(partition):
-                for leaf in range(self.engine.forest.leaf_count):
-                    self.engine.recompute(partition, leaf)
-                    await slice_.over()
+                await self.recompute(range(partition * count, (partition + 1) * count))
             self._recounted.add(partition)
 
     async def trust(self, placement: Placement, peer: bytes, partitions: Sequence[int]) -> None:
@@ -216,23 +214,20 @@ class AntiEntropy:
         return messages.CompareReply(differing=free, busy=sorted(set(differing) - set(free)))
 
     async def answer_tree(self, session: Session, request: messages.TreeRequest) -> messages.TreeReply:
-        self._visited(session, request.placement, [request.partition])
+        self._visited(session, request.placement, {node >> request.level for node in request.nodes})
         if len(request.nodes) << request.depth > TREE_HASHES_MAX:
             raise Refusal(Status.TOO_LARGE, f"at most {TREE_HASHES_MAX} hashes at once")
         try:
-            hashes = self.engine.forest.descendants(request.partition, request.level, request.nodes, request.depth)
+            hashes = self.engine.forest.descendants(request.level, request.nodes, request.depth)
         except IndexError as error:
             raise Refusal(Status.BAD_REQUEST, str(error)) from error
         return messages.TreeReply(hashes=hashes)
 
     async def answer_entries(self, session: Session, request: messages.EntriesRequest) -> messages.EntriesReply:
-        self._visited(session, request.placement, [request.partition])
-        if max(request.leaves) >= self.engine.forest.leaf_count:
-            raise Refusal(Status.BAD_REQUEST, f"a tree has {self.engine.forest.leaf_count} leaves")
+        self._visited(session, request.placement, {leaf // self.engine.forest.leaf_count for leaf in request.leaves})
         if request.recompute:
-            for leaf in request.leaves:
-                self.engine.recompute(request.partition, leaf)
-        entries, done = await self.listing(self.ranges(request.partition, request.leaves), request.after)
+            await self.recompute(request.leaves)
+        entries, done = await self.listing(self.ranges(request.leaves), request.after)
         return messages.EntriesReply(entries=pack_listing(entries), done=done)
 
     async def answer_outlines(self, session: Session, request: messages.OutlinesRequest) -> messages.OutlinesReply:
@@ -261,9 +256,16 @@ class AntiEntropy:
             await slice_.over()
         return bytes(roots)
 
-    def ranges(self, partition: int, leaves: Iterable[int]) -> list[tuple[bytes, bytes]]:
+    def ranges(self, leaves: Iterable[int]) -> list[tuple[bytes, bytes]]:
         forest = self.engine.forest
-        return leaf_ranges(partition, forest.partitions, leaves, forest.leaf_count)
+        return leaf_ranges(leaves, forest.partitions * forest.leaf_count)
+
+    async def recompute(self, leaves: Iterable[int]) -> None:
+        """Sums up leaves from what is in them; they are counted through the trees of all partitions."""
+        slice_ = Slice(self.env)
+        for leaf in leaves:
+            self.engine.recompute(*divmod(leaf, self.engine.forest.leaf_count))
+            await slice_.over()
 
     async def listing(self, ranges: Sequence[tuple[bytes, bytes]], after: bytes) -> tuple[list[tuple[bytes, int]], bool]:
         """What this node holds in the ranges behind `after`, at most LISTED_MAX keys; and whether that is all."""

@@ -8,8 +8,10 @@ object moves only to a replica that lacks something of it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from dynamo_fast.core.placement import Placement
@@ -31,12 +33,12 @@ def shared_partitions(placement: Placement, one: bytes, other: bytes) -> list[in
     return [partition for partition, row in enumerate(placement.table) if wanted <= set(row[: placement.replicas])]
 
 
-def leaf_ranges(partition: int, partitions: int, leaves: Iterable[int], leaf_count: int) -> list[tuple[bytes, bytes]]:
-    """The ranges of store keys, first and first not included, of some leaves of a partition; neighbours are one range."""
-    width = 1 << (POSITION_BITS + 64 - (partitions * leaf_count).bit_length() + 1)
+def leaf_ranges(leaves: Iterable[int], leaf_count: int) -> list[tuple[bytes, bytes]]:
+    """The ranges of store keys, ascending, first and first not included, of some of all the leaves; neighbours are one range."""
+    width = 1 << (POSITION_BITS + 64 - leaf_count.bit_length() + 1)
     ranges: list[list[int]] = []
     for leaf in sorted(leaves):
-        start = (partition * leaf_count + leaf) * width
+        start = leaf * width
         if ranges and ranges[-1][1] == start:
             ranges[-1][1] = start + width
         else:
@@ -47,6 +49,19 @@ def leaf_ranges(partition: int, partitions: int, leaves: Iterable[int], leaf_cou
 def store_key(number: int) -> bytes:
     """The store key with that place in the order of all; past the last one, the last."""
     return min(number, (1 << 8 * STORE_KEY_BYTES) - 1).to_bytes(STORE_KEY_BYTES, "big")
+
+
+def portions(leaves: Iterable[int], leaves_per_tree: int, count_max: int) -> Iterator[list[int]]:
+    """Leaves, ascending, cut into portions of so many at most, but between two trees and not within one."""
+    portion: list[int] = []
+    for _, of_one_tree in groupby(leaves, lambda leaf: leaf // leaves_per_tree):
+        more = list(of_one_tree)
+        if portion and len(portion) + len(more) > count_max:
+            yield portion
+            portion = []
+        portion += more
+    if portion:
+        yield portion
 
 
 class Difference(NamedTuple):
@@ -75,10 +90,11 @@ def unpack_listing(data: bytes) -> list[tuple[bytes, int]]:
 
 
 class Side:
-    """How far one side has listed what it holds in some ranges, page by page."""
+    """How far one side has listed what it holds in some ranges, which ascend, page by page."""
 
     def __init__(self, ranges: Sequence[tuple[bytes, bytes]]) -> None:
-        self._ranges = ranges
+        self._starts = [start for start, _ in ranges]
+        self._ends = [end for _, end in ranges]
         self.entries: deque[tuple[bytes, int]] = deque()  # listed and not yet compared
         self.after = b""  # everything up to here has been listed
         self.done = False
@@ -90,7 +106,8 @@ class Side:
         if entries and entries[0][0] <= self.after:
             raise BadAnswer("a page with keys that belong to the one before")
         for key, _ in entries:
-            if not any(start <= key < end for start, end in self._ranges):
+            at = bisect_right(self._starts, key) - 1
+            if at < 0 or key >= self._ends[at]:
                 raise BadAnswer("a page with keys of other leaves")
         self.entries.extend(entries)
         self.after, self.done = entries[-1][0] if entries else self.after, done

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.node.delivery import Entry, Pulled, own_entry
-from dynamo_fast.node.exchange import BadAnswer, Difference, Side, differences, unpack_listing, ways
+from dynamo_fast.node.exchange import BadAnswer, Difference, Side, differences, portions, unpack_listing, ways
 from dynamo_fast.node.sessions import CallFailed, Session
 from dynamo_fast.node.slices import Slice
 from dynamo_fast.wire import control_messages as messages
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.25  # in which a write that is under way reaches all homes it can reach
 STEP_LEVELS = 4  # of the tree, in one message
+GATHERED_AT_ONCE = 64  # partitions whose trees are walked down side by side: a question costs little more for many than for one
 PENDING_MAX = 4096  # differences known and not yet settled: the memory of an exchange, about 1 MiB
 MISSING_MAX = 4096  # keys that a peer lists and then does not have, in one exchange
 FRAMES_BYTES = 48  # headers of a request and its reply
@@ -137,9 +138,11 @@ class Meeting:
         self._left |= set(differing) - set(mine)
         gathered: list[int] = []
         # Those that may have lost something come first.
-        for partition in sorted(still, key=lambda one: one not in suspects):
-            await self._gather(partition)
-            gathered.append(partition)
+        order = sorted(still, key=lambda one: one not in suspects)
+        for at in range(0, len(order), GATHERED_AT_ONCE):
+            some = sorted(order[at : at + GATHERED_AT_ONCE])
+            await self._gather(some)
+            gathered += some
             if len(self._pending) >= PENDING_MAX // 2:
                 await self._settle()
                 self._made_equal(gathered)
@@ -181,45 +184,52 @@ class Meeting:
         self._left |= set(reply.busy)
         return sorted(set(reply.differing))
 
-    async def _gather(self, partition: int) -> None:
-        """Finds what differs in a partition; settles it in between when it is much."""
-        leaves = await self._differing_leaves(partition)
-        if not leaves:
-            return
-        ranges = self._node.ranges(partition, leaves)
+    async def _gather(self, partitions: list[int]) -> None:
+        """Finds what differs in these partitions, which ascend; settles it in between when it is much."""
+        leaves = await self._differing_leaves(partitions)
+        for portion in portions(leaves, self._engine.forest.leaf_count, replica.LEAVES_MAX):
+            await self._list(portion)
+
+    async def _list(self, leaves: list[int]) -> None:
+        """Finds what differs in these leaves, which are all that differ of their trees."""
+        forest = self._engine.forest
+        ranges = self._node.ranges(leaves)
         ours, theirs = Side(ranges), Side(ranges)
-        found = 0
+        alike = {leaf // forest.leaf_count for leaf in leaves}
         while not (ours.done and theirs.done):
             if not theirs.done and not theirs.entries:
-                request = replica.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, after=theirs.after)
+                request = replica.EntriesRequest(placement=self._placement, leaves=leaves, after=theirs.after)
                 reply = await self._ask_slowly(request, replica.EntriesReply)
                 theirs.add(unpack_listing(reply.entries), reply.done)
             if not ours.done and not ours.entries:
                 ours.add(*await self._node.listing(ranges, ours.after))
             new = differences(ours, theirs)
-            found += len(new)
+            alike.difference_update(forest.place(one.store_key[:16])[0] for one in new)
             self._pending += new
             if len(self._pending) >= PENDING_MAX or self._env.rarely("exchange: settled in the middle of a partition"):
                 await self._settle()
-        if not found:
+        if alike:
             # The trees differ and the keys do not: one of them has the hash of a record that is gone.
-            for leaf in leaves:
-                self._engine.recompute(partition, leaf)
-            request = replica.EntriesRequest(placement=self._placement, partition=partition, leaves=leaves, recompute=True)
-            await self._ask_slowly(request, replica.EntriesReply)
+            wrong = [leaf for leaf in leaves if leaf // forest.leaf_count in alike]
+            await self._node.recompute(wrong)
+            await self._ask_slowly(replica.EntriesRequest(placement=self._placement, leaves=wrong, recompute=True), replica.EntriesReply)
 
-    async def _differing_leaves(self, partition: int) -> list[int]:
+    async def _differing_leaves(self, partitions: list[int]) -> list[int]:
         forest = self._engine.forest
         bits = forest.leaf_count.bit_length() - 1
-        level, nodes = 0, [0]
+        level, nodes = 0, partitions
         while level < bits and nodes:
             depth = min(STEP_LEVELS, bits - level)
-            request = replica.TreeRequest(placement=self._placement, partition=partition, level=level, nodes=nodes, depth=depth)
-            reply = await self._ask_slowly(request, replica.TreeReply)
-            try:
-                nodes = forest.differing(partition, level, nodes, depth, reply.hashes)
-            except ValueError as error:
-                raise BadAnswer(str(error)) from error
+            below: list[int] = []
+            for at in range(0, len(nodes), replica.NODES_MAX):
+                some = nodes[at : at + replica.NODES_MAX]
+                request = replica.TreeRequest(placement=self._placement, level=level, nodes=some, depth=depth)
+                reply = await self._ask_slowly(request, replica.TreeReply)
+                try:
+                    below += forest.differing(level, some, depth, reply.hashes)
+                except ValueError as error:
+                    raise BadAnswer(str(error)) from error
+            nodes = below
             level += depth
         return nodes
 

@@ -14,10 +14,12 @@ from dynamo_fast.wire.fields import BucketName, Partition, PlacementName, StoreK
 MERGE_ENTRIES_MAX = 1024  # objects, or keys, in one message
 OUTLINES_MAX = 256  # outlines in one message
 LISTED_MAX = 1024  # keys with their hashes in one message
+NODES_MAX = 256  # nodes of trees in one message
+LEAVES_MAX = 512  # leaves of trees in one message
 
 Versions = Annotated[bytes, msgspec.Meta(max_length=32 * 4096)]
 PartitionRoots = Annotated[bytes, msgspec.Meta(max_length=8 * 65536)]
-TreeNodes = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=65535)]], msgspec.Meta(min_length=1, max_length=256)]
+TreeNode = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 ObjectKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 ObjectEntries = Annotated[list[tuple[BucketName, ObjectKey, bytes]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
 Share = Annotated[float, msgspec.Meta(gt=0.001, le=1.0)]  # of its time that a node can spare for such work
@@ -74,22 +76,21 @@ class CompareRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", 
 
 
 class TreeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="tree"):
-    """The hashes of the descendants, `depth` levels below, of these nodes of a level of a partition's Merkle tree."""
+    """The hashes of the descendants, `depth` levels below, of these nodes of a level of the Merkle trees. The nodes of a level are counted
+    through the trees of all partitions: those of partition p from p * 2^level on."""
 
     placement: PlacementName
-    partition: Partition
     level: Annotated[int, msgspec.Meta(ge=0, le=16)]
-    nodes: TreeNodes
+    nodes: Annotated[list[TreeNode], msgspec.Meta(min_length=1, max_length=NODES_MAX)]
     depth: Annotated[int, msgspec.Meta(ge=1, le=8)]
 
 
 class EntriesRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="entries"):
-    """Which keys, in which version, stand in these leaves of a partition's tree, in order of store key, after `after`. `recompute`: these
-    leaves differ though their keys do not, so sum them up anew."""
+    """Which keys, in which version, stand in these leaves, counted as in TreeRequest, in order of store key, after `after`. `recompute`:
+    these leaves differ though their keys do not, so sum them up anew."""
 
     placement: PlacementName
-    partition: Partition
-    leaves: TreeNodes
+    leaves: Annotated[list[TreeNode], msgspec.Meta(min_length=1, max_length=LEAVES_MAX)]
     after: StoreKey = b""
     recompute: bool = False
 

@@ -62,22 +62,26 @@ def test_diff_finds_exactly_the_leaves_that_differ(
 ) -> None:
     left, left_oracle = grown(*shape, some)
     right, right_oracle = grown(*shape, some + others)
+    everywhere: list[int] = []
     for partition in range(left.partitions):
         pairs = zip(left_oracle.levels(partition)[-1], right_oracle.levels(partition)[-1], strict=True)
         expected = [leaf for leaf, (mine, theirs) in enumerate(pairs) if mine != theirs]
         assert left.diff(right, partition) == right.diff(left, partition) == expected
-        assert walk_down(left, right, partition, step=1) == expected
-        assert walk_down(left, right, partition, step=4) == expected
+        counted = [partition * left.leaf_count + leaf for leaf in expected]
+        assert walk_down(left, right, [partition], step=1) == counted
+        everywhere += counted
+    assert walk_down(left, right, list(range(left.partitions)), step=4) == everywhere
 
 
-def walk_down(asking: Forest, answering: Forest, partition: int, step: int) -> list[int]:
-    """What two replicas do over the network: hashes of the nodes known to differ, `step` levels further down, and so on."""
-    level, differing = 0, asking.differing(partition, 0, [0], 0, answering.descendants(partition, 0, [0], 0))
+def walk_down(asking: Forest, answering: Forest, partitions: list[int], step: int) -> list[int]:
+    """What two replicas do over the network: hashes of the nodes known to differ, `step` levels further down, and so on, through several
+    trees at once. Leaves are counted through all trees."""
+    level, differing = 0, asking.differing(0, partitions, 0, answering.descendants(0, partitions, 0))
     while differing and 1 << level < asking.leaf_count:
         depth = min(step, asking.leaf_count.bit_length() - 1 - level)
-        hashes = answering.descendants(partition, level, differing, depth)
+        hashes = answering.descendants(level, differing, depth)
         assert len(hashes) == len(differing) * 8 << depth
-        differing = asking.differing(partition, level, differing, depth, hashes)
+        differing = asking.differing(level, differing, depth, hashes)
         level += depth
     return differing
 
@@ -141,12 +145,12 @@ def test_wrong_arguments_raise() -> None:
     with pytest.raises(IndexError, match="past the leaves"):
         forest.nodes(0, 5)
     with pytest.raises(IndexError, match="past the leaves"):
-        forest.descendants(0, 2, [0], 3)
-    for node in (-1, 4):
+        forest.descendants(2, [0], 3)
+    for node in (-1, 16):
         with pytest.raises(IndexError, match="no node"):
-            forest.descendants(0, 2, [node], 1)
+            forest.descendants(2, [node], 1)
     with pytest.raises(ValueError, match="2 nodes have 32 bytes"):
-        forest.differing(0, 2, [0, 1], 1, bytes(8))
+        forest.differing(2, [0, 1], 1, bytes(8))
     for give in (forest.load, forest.add):
         with pytest.raises(ValueError, match="128 bytes"):
             give(0, bytes(127))

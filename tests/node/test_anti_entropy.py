@@ -417,7 +417,7 @@ def lies(rng: random.Random) -> dict[str, tuple[type, Callable[[object], message
         return rng.randbytes(count)
 
     def endless(request: replica.EntriesRequest) -> messages.Reply:
-        first = int.from_bytes(request.after, "big") if request.after else (request.partition * 256 + request.leaves[0]) << (192 - 14)
+        first = int.from_bytes(request.after, "big") if request.after else request.leaves[0] << (192 - 14)
         return replica.EntriesReply(entries=pack_listing([((first + n + 1).to_bytes(24, "big"), n) for n in range(1024)]), done=False)
 
     return {
@@ -485,12 +485,12 @@ def test_questions_that_cannot_be_are_refused() -> None:
             (replica.CompareRequest(placement=name, roots=bytes(8)), "bytes of roots"),
             (replica.CompareRequest(placement=name, partitions=[foreign], roots=bytes(8)), "no home"),
             (replica.CompareRequest(placement=name + 1), "another placement"),
-            (replica.TreeRequest(placement=name, partition=foreign, level=0, nodes=[0], depth=4), "no home"),
-            (replica.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[1], depth=4), "no node"),
-            (replica.TreeRequest(placement=name, partition=shared[0], level=8, nodes=[1], depth=1), "past the leaves"),
-            (replica.TreeRequest(placement=name, partition=shared[0], level=0, nodes=[0] * 256, depth=8), "at once"),
-            (replica.EntriesRequest(placement=name, partition=foreign, leaves=[0]), "no home"),
-            (replica.EntriesRequest(placement=name, partition=shared[0], leaves=[256]), "256 leaves"),
+            (replica.TreeRequest(placement=name, level=0, nodes=[shared[0], foreign], depth=4), "no home"),
+            (replica.TreeRequest(placement=name, level=0, nodes=[64], depth=4), "no home"),
+            (replica.TreeRequest(placement=name, level=8, nodes=[shared[0] << 8 | 1], depth=1), "past the leaves"),
+            (replica.TreeRequest(placement=name, level=0, nodes=[shared[0]] * 256, depth=8), "at once"),
+            (replica.EntriesRequest(placement=name, leaves=[shared[0] << 8, foreign << 8]), "no home"),
+            (replica.EntriesRequest(placement=name, leaves=[64 << 8]), "no home"),
         ):
             with pytest.raises(Exception, match=said):
                 await session.call(request)
@@ -499,7 +499,7 @@ def test_questions_that_cannot_be_are_refused() -> None:
                 with pytest.raises(Exception, match="only members"):
                     await passing.call(request)
         decode = msgspec.msgpack.Decoder(messages.Request).decode
-        for wrong in ({"op": "pull", "placement": 1, "keys": [b"short"], "bytes_max": 1}, {"op": "tree", "placement": 1, "partition": 1,
+        for wrong in ({"op": "pull", "placement": 1, "keys": [b"short"], "bytes_max": 1}, {"op": "tree", "placement": 1,
                       "level": 0, "nodes": [], "depth": 4}, {"op": "outlines", "placement": 1, "keys": [bytes(24)] * 257}):  # fmt: skip
             with pytest.raises(msgspec.ValidationError):
                 decode(msgspec.msgpack.encode(wrong))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from dynamo_fast.node.exchange import (
     differences,
     leaf_ranges,
     pack_listing,
+    portions,
     shared_partitions,
     unpack_listing,
     ways,
@@ -93,10 +96,23 @@ def test_the_ranges_of_leaves_hold_what_the_forest_puts_there(partitions: int, l
     partition, leaf = forest.place(position)
     others = data.draw(st.sets(st.integers(0, leaf_count - 1), max_size=5))
     key = position + b"\x7f" * 8
-    within = any(start <= key < end for start, end in leaf_ranges(partition, partitions, {leaf} | others, leaf_count))
-    without = any(start <= key < end for start, end in leaf_ranges(partition, partitions, others - {leaf}, leaf_count))
+    number, count = partition * leaf_count + leaf, partitions * leaf_count
+    within = any(start <= key < end for start, end in leaf_ranges({number} | others, count))
+    without = any(start <= key < end for start, end in leaf_ranges(others - {number}, count))
     assert (within, without) == (True, False)
-    assert leaf_ranges(partition, partitions, range(leaf_count), leaf_count) == [partition_range(partition, partitions)]
+    whole = range(partition * leaf_count, (partition + 1) * leaf_count)
+    assert leaf_ranges(whole, count) == [partition_range(partition, partitions)]
+
+
+@given(st.sets(st.integers(0, 511)), st.sampled_from([1, 4, 64]), st.integers(1, 100))
+def test_portions_of_leaves_never_cut_through_a_tree(leaves: set[int], leaves_per_tree: int, count_max: int) -> None:
+    cut = list(portions(sorted(leaves), leaves_per_tree, count_max))
+    assert [leaf for portion in cut for leaf in portion] == sorted(leaves)
+    trees = [{leaf // leaves_per_tree for leaf in portion} for portion in cut]
+    assert all(not one & other for one, other in pairwise(trees))
+    assert all(len(portion) <= count_max or len(of) == 1 for portion, of in zip(cut, trees, strict=True))
+    assert all(len(one) + sum(leaf // leaves_per_tree == other[0] // leaves_per_tree for leaf in other) > count_max
+               for one, other in pairwise(cut)), "as few as can be"  # fmt: skip
 
 
 def test_only_partitions_of_which_both_are_homes_are_shared() -> None:
