@@ -65,6 +65,9 @@ class Env(ABC):
     """What a node may ask of the world. Methods that wait say so by being async; the others never block."""
 
     disk: Disk
+    # What a task calls that lets others run and has more to do: the loop is to serve what has come and not to linger for more. The node
+    # puts its reactor's in this one's place.
+    hurry: Callable[[], None] = staticmethod(lambda: None)
 
     @abstractmethod
     def now(self) -> float:

@@ -103,6 +103,7 @@ class Handoff:
         self._foreign: tuple[tuple[int, ...], list[int]] = ((), [])  # names of placements, the partitions of which we are no home there
         self._without: dict[int, Without] = {}
         self._unsure = False  # whether the last round passed by a partition that it should have looked through
+        self._slice = Slice(env)
         self.rounds = self.delivered = self.removed = self.aged = self.refused = 0
 
     async def run(self) -> None:
@@ -173,10 +174,9 @@ class Handoff:
                 self._unsure = True
                 return False
         found = False
-        slice_ = Slice(self._env)
         for hint in self._hints(placement, partition):
             if hint is None:
-                await slice_.over()
+                await self._slice.over()
                 continue
             found = True
             if self._told:

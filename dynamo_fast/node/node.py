@@ -96,6 +96,7 @@ class Node:
         self._needed = max(config.requests.r, config.requests.w)  # members that a request by the defaults needs
         # The data plane: frames in, frames out.
         self.data_plane, self.reactor = build_loop(config, env, own.id, engine, self._control_frame, self._storage_failed)
+        env.hurry = self.reactor.hurry
         # The control plane: who is there, and what they are told.
         self.control = Control()
         self.cluster = Cluster(directory, own, env, self.data_plane, partitions=config.cluster.partitions, replicas=config.cluster.replicas)

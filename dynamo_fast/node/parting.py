@@ -42,7 +42,7 @@ LOOK_S, LOOK_S_MAX = 3.0, 60.0  # between two looks for old copies; longer and l
 BUSY_LOOK_S, BUSY_PATIENCE_S = 0.25, 30.0  # for a home that has an exchange with us under way: what others have said of these would be lost
 LISTED_MAX = 1 << 17  # old copies whose names are held at a time: about 20 MiB
 SCAN_RECORDS = 64  # read at once
-REMOVED_AT_ONCE = 256  # in one write of the log
+REMOVED_AT_ONCE = 32  # in one write of the log
 TROUBLE = (CallFailed, BadAnswer, StorageError)
 
 Version = tuple[bytes, int]  # store key and hash
@@ -66,6 +66,7 @@ class Parting:
         self._foreign: list[int] = []  # partitions of which this node is no home there, and in which there may be old copies
         self._tally = Tally()
         self._left: dict[int, int] = {}  # by partition, old copies as of the last look
+        self._slice = Slice(env)
         self._gone = False
         self._looked_through = 0  # number of the placement by which all partitions have been looked through
         self.removed = self.postponed = 0
@@ -93,6 +94,7 @@ class Parting:
         count = 0
         clean: set[int] = set()
         for partition in self._foreign:
+            await self._slice.over()
             versions, whole = await self._old_copies(placement, partition, LISTED_MAX - count)
             if not versions:
                 if whole:
@@ -116,13 +118,12 @@ class Parting:
         found: list[Version] = []
         if not self._engine.holds(partition):
             return found, True
-        slice_ = Slice(self._env)
         at, end = partition_range(partition, placement.partitions)
         if not self._engine.scan(at, end, 1):
             # What is left in the tree is of records that cannot be read, and homes have theirs.
             for leaf in range(self._engine.forest.leaf_count):
                 self._engine.recompute(partition, leaf)
-                await slice_.over()
+                await self._slice.over()
             return found, True
         while records := self._engine.scan(at, end, SCAN_RECORDS):
             for store_key, record in records:
@@ -132,7 +133,7 @@ class Parting:
             if len(found) >= count_max:
                 return found, False
             at = following(records[-1][0])
-            await slice_.over()
+            await self._slice.over()
         return found, True
 
     async def _part(self, placement: Placement, listed: dict[int, list[Version]]) -> None:
@@ -188,7 +189,6 @@ class Parting:
 
     async def _remove(self, placement: Placement, partition: int, versions: list[Version]) -> bool:
         """Whether it could go on: no change has begun, and the disk takes it."""
-        slice_ = Slice(self._env)
         for at in range(0, len(versions), REMOVED_AT_ONCE):
             if self._cluster.change is not None or self._cluster.placement is not placement:
                 return False
@@ -199,7 +199,7 @@ class Parting:
                 log.warning("old copies cannot be removed", extra={"reason": str(error)})
                 return False
             self._left[partition] = max(0, len(versions) - at - REMOVED_AT_ONCE)
-            await slice_.over()
+            await self._slice.over()
         return True
 
     async def _say_goodbye(self, placement: Placement) -> None:

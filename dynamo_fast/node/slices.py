@@ -1,4 +1,8 @@
-"""Work that is cut into slices, so that the data plane and the other tasks are never kept waiting for long."""
+"""Work that is cut into slices, so that the data plane and the other tasks are never kept waiting for long.
+
+A slice is as long as a request may be kept waiting without anybody feeling it; leaving the loop and coming back costs a tenth of that.
+Whoever looks through many small things keeps one Slice for all of them: one for each would never be over.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import trio
 
 from dynamo_fast.env import Env
 
-SLICE_S = 0.001  # of work, then others get a chance to run
+SLICE_S = 0.0004  # of work, then others get a chance to run
 
 
 class Slice:
@@ -18,5 +22,6 @@ class Slice:
 
     async def over(self) -> None:
         if self._env.now() - self._began_s > SLICE_S:
+            self._env.hurry()
             await trio.lowlevel.checkpoint()
             self._began_s = self._env.now()

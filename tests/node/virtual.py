@@ -133,6 +133,9 @@ class VirtualReactor:
     def quiet(self) -> bool:
         return not any(len(connection.outgoing) for connection in self.ends)
 
+    def hurry(self) -> None:
+        pass
+
     def stop(self) -> None:
         self.stopping = True
         self.work.set()
