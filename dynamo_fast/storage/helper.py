@@ -7,6 +7,7 @@ been committed is not there.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -31,6 +32,14 @@ def cpu_ns() -> int:
     """Processor time of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return int((used.ru_utime + used.ru_stime) * 1e9)
+
+
+def yield_the_processor() -> None:
+    """Nodes come first. Where the kernel shares the processor among sessions (sched_autogroup), niceness counts only within one, and we
+    have one of our own: there the session has to be nice as well."""
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:  # a kernel without it has no such file
+        group.write(str(NICENESS))
 
 
 def answer(output: BinaryIO, kind: int, range_index: int, records: int, record_bytes: int, text: str = "") -> None:
@@ -66,7 +75,7 @@ def main(arguments: list[str]) -> None:
     if os.getppid() != parent:
         return  # it was gone before we asked to be told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which ends us
-    os.nice(NICENESS)
+    yield_the_processor()
     lock = Disk().lock(path / "helper.lock")
     tables = open_tables(path, map_bytes)
     region = mmap.mmap(region_fd, region_bytes, prot=mmap.PROT_READ)

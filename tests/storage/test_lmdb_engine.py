@@ -12,6 +12,7 @@ import pytest
 
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.engine import ReplayVisitor, StorageError
+from dynamo_fast.storage.helper import NICENESS
 from dynamo_fast.storage.lmdb_engine import LmdbEngine
 from dynamo_fast.storage.settings import MIB
 from tests.storage.engines import SMALL, open_lmdb, open_moving, settings, settle, tick, turn, wait_for_something
@@ -141,6 +142,21 @@ def test_a_killed_helper_is_replaced_and_nothing_is_moved_twice(tmp_path: Path) 
     again = open_lmdb(tmp_path, PARTITIONS)
     check(again, model)
     again.close()
+
+
+def test_the_helper_lets_nodes_go_first_within_its_session_and_among_sessions(tmp_path: Path) -> None:
+    engine = open_moving(tmp_path, PARTITIONS)
+    fill(engine, {}, random.Random(6), 100)
+    while not engine.checkpoints.done:  # it has answered, so it is past its beginning
+        tick(engine)
+        wait_for_something(engine)
+    pid = engine.checkpoints.mover.pid
+    assert pid is not None
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists():  # else the kernel knows no other niceness than that of a process
+        assert group.read_text().split()[1:] == ["nice", str(NICENESS)]
+    engine.close()
 
 
 def test_segments_are_made_ahead_and_deleted_when_every_range_has_passed(tmp_path: Path) -> None:
