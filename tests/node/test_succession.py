@@ -4,51 +4,13 @@ import pytest
 import trio
 
 from dynamo_fast.core.change import Step
-from dynamo_fast.core.membership import Change, Join, Leave, NodeEntry, Replace, WeightChange, ZoneChange
+from dynamo_fast.core.membership import Join, Leave, NodeEntry, Replace, WeightChange, ZoneChange
 from dynamo_fast.node.cluster import load_progress
 from dynamo_fast.node.control import Refusal
 from dynamo_fast.node.identity import DataDirectory, DirectoryRefused
-from dynamo_fast.wire.membership_messages import ChangeReply, ChangeRequest
+from tests.node.asking import FRESH, ask, entry, ready, settled
 from tests.node.exchanging import ExchangingNode
 from tests.node.virtual import World, in_virtual_time
-
-ADDRESSES = ["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"]
-FRESH = ["10.0.0.4:7400", "10.0.0.5:7400", "10.0.0.6:7400"]
-
-
-def born(world: World) -> list[ExchangingNode]:
-    return [ExchangingNode(world, one, node__bootstrap=list(ADDRESSES)) for one in ADDRESSES]
-
-
-def spare(world: World, address: str) -> ExchangingNode:
-    return ExchangingNode(world, address, node__seeds=list(ADDRESSES))
-
-
-async def ready(world: World, *spares: str) -> tuple[list[ExchangingNode], list[ExchangingNode]]:
-    """Three members, and nodes that wait."""
-    members, waiting = born(world), [spare(world, address) for address in spares]
-    await world.start(*members)
-    await world.until(lambda: all(one.view and len(one.peers) == 2 for one in members))
-    await world.start(*waiting)
-    await world.until(lambda: all(one.view for one in waiting))
-    return members, waiting
-
-
-def entry(node: ExchangingNode) -> NodeEntry:
-    return node.node.cluster.own
-
-
-async def ask(node: ExchangingNode, *changes: Change, unsafe: bool = False) -> ChangeReply:
-    return await node.node.changes.answer(None, ChangeRequest(changes=list(changes), unsafe=unsafe))
-
-
-def settled(nodes: list[ExchangingNode], number: int, members: int) -> bool:
-    """All work by placement `number`, of so many members, alone."""
-    clusters = [one.node.cluster for one in nodes if one.node]
-    return all(
-        one.change is None and one.placement is not None and one.placement.number == number and len(one.placement.node_ids) == members
-        for one in clusters
-    )
 
 
 def steps_of(node: ExchangingNode) -> list[tuple[int, Step]]:
@@ -314,25 +276,6 @@ def test_what_a_node_has_told_is_on_its_disk_before_anybody_hears_it() -> None:
     in_virtual_time(scenario)
 
 
-def test_a_directory_older_than_what_it_has_told_takes_its_word_back_and_trusts_nothing_in_it() -> None:
-    async def scenario(world: World) -> None:
-        members, (new,) = await ready(world, FRESH[0])
-        backup = dict(members[2].disk.files)
-        await ask(members[0], Join(member=entry(new)))
-        everyone = [*members, new]
-        await world.until(lambda: settled(everyone, 2, 4), within_s=20)
-        members[2].crash()
-        await trio.sleep(1)
-        members[2].disk.files.clear()
-        members[2].disk.files.update(backup)
-        await world.start(members[2])
-        await world.until(lambda: settled(everyone, 2, 4), within_s=30)
-        await world.until(lambda: len(members[2].engine.suspects) > 40, within_s=30)
-        await world.until(lambda: len({one.node.cluster.progress[members[2].id].word for one in everyone}) == 1, within_s=30)
-
-    in_virtual_time(scenario)
-
-
 def test_a_node_that_joins_late_fetches_what_it_cannot_compute() -> None:
     async def scenario(world: World) -> None:
         members, (new, late) = await ready(world, *FRESH[:2])
@@ -366,39 +309,3 @@ def test_a_damaged_file_is_named_and_what_to_do_is_said(name: str) -> None:
         assert f"{name} is damaged" in str(members[1].failure)
 
     in_virtual_time(scenario)
-
-
-def test_a_restored_directory_is_recognised_in_peace_too_and_trusts_nothing_in_it() -> None:
-    async def scenario(world: World) -> None:
-        members, _ = await ready(world)
-        backup = dict(members[2].disk.files)
-        for _ in range(2):
-            await stopped(members[2])
-            await world.start(members[2])
-            await world.until(lambda: len(members[2].peers) == 2)
-        assert not members[2].engine.suspects or await forgiven(world, members[2])
-        await stopped(members[2])
-        members[2].disk.files.clear()
-        members[2].disk.files.update(backup)
-        await world.start(members[2])
-        await world.until(lambda: len(members[2].engine.suspects) > 40, within_s=30)
-        assert members[2].node.cluster.starts == 4, "one more than anybody has heard of"
-        await forgiven(world, members[2])
-        await stopped(members[2])
-        await world.start(members[2])
-        await world.until(lambda: len(members[2].peers) == 2)
-        await trio.sleep(30)
-        assert members[2].node.cluster.starts == 5
-        assert not members[2].engine.suspects, "what it knows by now is all that anybody does"
-
-    in_virtual_time(scenario)
-
-
-async def stopped(node: ExchangingNode) -> None:
-    node.crash()
-    await trio.sleep(1)
-
-
-async def forgiven(world: World, node: ExchangingNode) -> bool:
-    await world.until(lambda: not node.engine.suspects, within_s=60)
-    return True
