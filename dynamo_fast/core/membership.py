@@ -235,6 +235,7 @@ class History:
         self._changes: dict[bytes, Change | None] = {}  # by record id, as read; None: of a kind that this version does not know
         self._ordered: list[Record] = []
         self._birth: bytes | None = None
+        self._departures: dict[bytes, list[Record]] = {}  # of the dead of the view
         self._digest = hashlib.md5(usedforsecurity=False).digest()
         self._view: ClusterView | None = None
         self.unknown_count = 0  # records of kinds that this version does not know
@@ -244,7 +245,8 @@ class History:
         """Another history of the same records, which have been checked already."""
         made = History()
         made._records, made._changes, made._ordered = dict(self._records), dict(self._changes), self._ordered
-        made._birth, made._digest, made._view, made.unknown_count = self._birth, self._digest, self._view, self.unknown_count
+        made._birth, made._departures, made._digest = self._birth, self._departures, self._digest
+        made._view, made.unknown_count = self._view, self.unknown_count
         return made
 
     def __len__(self) -> int:
@@ -309,6 +311,10 @@ class History:
         """The records of those ids that are here."""
         return [self._records[one] for one in ids if one in self._records]
 
+    def departure(self, node_id: bytes) -> list[Record]:
+        """The records by which that node is dead, in the sense of the view: one or two; none when it is not."""
+        return self._departures.get(node_id, [])
+
     def _read(self) -> None:
         changes = [self._changes[record.id] for record in self._ordered]
         self.unknown_count = changes.count(None)
@@ -323,20 +329,36 @@ class History:
             (node_id, msgspec.structs.replace(everyone[node_id], address=moved[node_id])) for node_id in moved.keys() & everyone.keys()
         )
         everyone.update(roster.members)
-        dead = {change.node_id for change in changes if isinstance(change, Gone) or (isinstance(change, Leave) and change.dead)}
-        dead |= {change.old for change in changes if isinstance(change, Replace) and change.dead}
+        self._departures = departures(zip(self._ordered, changes, strict=True))
         buckets = {change.name: change.settings for change in changes if isinstance(change, BucketChange)}
         self._view = ClusterView(
             cluster_id=birth.cluster_id, mac_key=birth.mac_key, partitions=birth.partitions, replicas=birth.replicas,
             placement_algorithm=birth.placement_algorithm, placement_digest=birth.placement_digest,
             first_members=tuple(birth.members), members=roster.members, departed=roster.departed,
-            dead=roster.departed & dead, everyone=everyone,
+            dead=frozenset(self._departures), everyone=everyone,
             announced=tuple(change.placement for change in changes if isinstance(change, Announce)),
             member_changes=tuple(
                 record.id for record, change in zip(self._ordered, changes, strict=True) if isinstance(change, MemberChange)
             ),
             buckets=buckets,
         )  # fmt: skip
+
+
+def departures(history: Iterable[tuple[Record, Change | None]]) -> dict[bytes, list[Record]]:
+    """Whom nobody waits for or listens to any more, and by which records: one that declares it dead, or two by which it has left and is
+    gone."""
+    left: dict[bytes, Record] = {}
+    gone: dict[bytes, Record] = {}
+    declared: dict[bytes, list[Record]] = {}
+    for record, change in history:
+        if isinstance(change, Leave | Replace):
+            node_id = change.node_id if isinstance(change, Leave) else change.old
+            left.setdefault(node_id, record)
+            if change.dead:
+                declared.setdefault(node_id, [record])
+        elif isinstance(change, Gone):
+            gone.setdefault(change.node_id, record)
+    return {node_id: [left[node_id], gone[node_id]] for node_id in left.keys() & gone.keys()} | declared
 
 
 def encode_history(history: History) -> bytes:

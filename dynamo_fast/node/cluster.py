@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from dynamo_fast.core.change import Progress, Step, digest_of_dead, merge_progress
+from dynamo_fast.core.departure import Departure, departure_of, vouched_for
 from dynamo_fast.core.in_force import InForce, in_force
 from dynamo_fast.core.membership import (
     AddressChange,
@@ -70,7 +71,7 @@ class Cluster:
         self.clock_offsets_ms: dict[bytes, int] = {}  # by node, how far its clock was ahead of ours when we last spoke
         self.restored = False  # others have heard more from us, or of a later start, than this directory knows
         self.starts = directory.starts
-        self.removed = False  # another member has said that we were declared dead, or are gone
+        self.removed = False  # another member knows that we were declared dead, or are gone
         self._word = max((one.word for one in self.progress.values()), default=0)  # the last that this directory knows
         self._directory = directory
         self._env = env
@@ -131,15 +132,33 @@ class Cluster:
         """Whether that node was declared dead, or has gone: an id that departed never returns."""
         return self.view is not None and node_id in self.view.dead
 
-    def told_removed(self) -> None:
-        """A member that we dialled has said that we were declared dead, or have left and are gone."""
+    def departure_of(self, node_id: bytes) -> Departure | None:
+        """What that node is told when it dials us; None when it is not refused."""
+        return departure_of(node_id, self.history)
+
+    async def believes(self, departure: Departure) -> bool:
+        """Whether it is true that this node was declared dead, or has left and is gone: then it serves nothing any more.
+
+        It is when somebody who has the cluster's secret says so and our own history says the same once it has the records. OSError when
+        these cannot be written.
+        """
+        view = self.view
+        if view is None or not vouched_for(departure, self.node_id, view):
+            return False
+        try:
+            await self.merge(departure.records)
+        except HistoryError:
+            return False
+        if not self.refuses(self.node_id):
+            return False
         if not self.removed:
             self.removed = True
             self._data_plane.drain()
-            if self.view is not None and self.node_id in self.view.departed:
+            if len(departure.records) > 1:  # it has said itself that it is gone
                 log.info("this node has left its cluster, and the others know that it is gone: it can be stopped")
             else:
                 log.error("this node was declared dead and serves no requests any more: start it with an empty data directory")
+        return True
 
     def news(self) -> trio.Event:
         """Set at the next change of the history, of the placements, or of what anybody has told; ask again after each."""

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from dynamo_fast import __version__
+from dynamo_fast.core.departure import Departure
 from dynamo_fast.env import Env, Socket, parse_address
 from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire.connection import Connection
@@ -49,7 +50,8 @@ class Self(Protocol):
     @property
     def starts(self) -> int: ...
     def refuses(self, node_id: bytes) -> bool: ...
-    def told_removed(self) -> None: ...
+    def departure_of(self, node_id: bytes) -> Departure | None: ...
+    async def believes(self, departure: Departure) -> bool: ...
 
 
 class Session:
@@ -69,6 +71,7 @@ class Session:
         self.closed = False
         self.greeted = trio.Event()
         self.problem: str | None = None  # why there was no greeting, or why the connection ended
+        self.departure: Departure | None = None  # that of this node, as whoever was dialled says
         self._calls: dict[int, _Call] = {}
         self._next_call = 1
 
@@ -139,11 +142,12 @@ class _Call:
 
 
 class Greeting(Exception):
-    """A HELLO that is refused: the status and sentence for whoever sent it."""
+    """A HELLO that is refused: the status and sentence for whoever sent it, and what is to be sent where that is not the sentence alone."""
 
-    def __init__(self, status: Status, text: str) -> None:
+    def __init__(self, status: Status, text: str, body: bytes | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.body = text.encode() if body is None else body
 
 
 def answer_hello(hello: messages.Hello, me: Self) -> messages.HelloReply:
@@ -156,9 +160,9 @@ def answer_hello(hello: messages.Hello, me: Self) -> messages.HelloReply:
         raise Greeting(Status.BAD_REQUEST, "a node must say its node id")
     if hello.role == "node" and hello.node_id == me.node_id:
         raise Greeting(Status.BAD_REQUEST, f"{me.node_id.hex()} is the id of this node: one of us dialled itself or is a copy")
-    if hello.role == "node" and hello.node_id is not None and me.refuses(hello.node_id):
-        text = f"node {hello.node_id.hex()} has departed from this cluster, and an id never returns: start it with an empty data directory"
-        raise Greeting(Status.DEPARTED, text)
+    departure = me.departure_of(hello.node_id) if hello.role == "node" and hello.node_id is not None else None
+    if departure is not None:
+        raise Greeting(Status.DEPARTED, departure.text, messages.encode(departure))
     return messages.HelloReply(version=messages.VERSION, cluster_id=me.cluster_id, node_id=me.node_id, software=SOFTWARE, starts=me.starts)
 
 
@@ -181,6 +185,7 @@ class Sessions:
         self.on_node: Callable[[Session], None] = lambda session: None
         self.on_gone: Callable[[Session], None] = lambda session: None
         self.refused_hellos = 0
+        self._doubted: set[str] = set()  # addresses at which somebody said that this node has departed, and did not prove it
         self._starts: dict[bytes, int] = {}  # by node, the most that it has said
 
     def later_start(self, session: Session) -> int:
@@ -226,6 +231,7 @@ class Sessions:
     async def open(self, address: str, *, passing: bool = False) -> Session:
         """Dials and greets; the session stays open, the caller closes it. CallFailed says why there is none."""
         host, port = parse_address(address)
+        session = None
         with trio.move_on_after(DIAL_TIMEOUT_S):
             try:
                 connection = self._adopt(await self._env.dial(host, port))
@@ -237,10 +243,23 @@ class Sessions:
             finally:
                 if session.problem or not session.greeted.is_set():
                     session.close(session.problem or "no answer to HELLO")
-            if session.problem:
-                raise CallFailed(f"{address}: {session.problem}")
-            return session
-        raise CallFailed(f"{address}: no answer within {DIAL_TIMEOUT_S} s")
+        if session is None or not session.greeted.is_set():
+            raise CallFailed(f"{address}: no answer within {DIAL_TIMEOUT_S} s")
+        if session.departure is not None:
+            await self._consider(session.departure, address)
+        if session.problem:
+            raise CallFailed(f"{address}: {session.problem}")
+        return session
+
+    async def _consider(self, departure: Departure, address: str) -> None:
+        """Whoever answers there says that this node has departed."""
+        try:
+            believed = await self._me.believes(departure)
+        except OSError as error:
+            raise CallFailed(f"that this node has departed cannot be written down: {error.strerror or error}") from error
+        if not believed and address not in self._doubted:
+            self._doubted.add(address)
+            log.warning("somebody says that this node has departed, and shows no proof", extra={"address": address, "said": departure.text})
 
     def _hail(self, connection: Connection, address: str, passing: bool) -> Session:
         """Says HELLO on a connection that we dialled."""
@@ -259,9 +278,9 @@ class Sessions:
             reply = answer_hello(hello, self._me)
         except (messages.ControlMessageError, Greeting) as error:
             self.refused_hellos += 1
-            status = error.status if isinstance(error, Greeting) else Status.BAD_REQUEST
-            connection.send(MessageType.HELLO_REPLY, str(error).encode(), request_id=request_id, status=status)
-            connection.close(str(error))
+            refusal = error if isinstance(error, Greeting) else Greeting(Status.BAD_REQUEST, str(error))
+            connection.send(MessageType.HELLO_REPLY, refusal.body, request_id=request_id, status=refusal.status)
+            connection.close(str(refusal))
             return
         session = self._sessions[connection] = Session(connection, dialled=False, passing=hello.passing is True, since_s=self._env.now())
         session.role, session.node_id = hello.role, hello.node_id if hello.role == "node" else None
@@ -271,13 +290,15 @@ class Sessions:
         self._welcome(session, hello.cluster_id)
 
     def _greeted(self, session: Session, status: int, body: bytes) -> None:
-        if status != Status.OK:
-            session.problem = body.decode("utf-8", "replace")
-            if status == Status.DEPARTED:
-                self._me.told_removed()
-            session.greeted.set()
-            return
         try:
+            if status == Status.DEPARTED:
+                session.departure = messages.decode_departure(body)
+                session.problem = session.departure.text
+            elif status != Status.OK:
+                session.problem = body.decode("utf-8", "replace")
+            if session.problem:
+                session.greeted.set()
+                return
             reply = messages.decode_hello_reply(body)
         except messages.ControlMessageError as error:
             session.problem = str(error)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from dynamo_fast.core.departure import Departure
 from dynamo_fast.core.membership import Id16, Name, NodeEntry, Weight
 from dynamo_fast.core.options import BucketSettings, ClusterDefaults
 from dynamo_fast.wire.fields import BucketName, Partition, StoreKey
@@ -259,11 +260,12 @@ T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()
 _hello = msgspec.msgpack.Decoder(Hello)
 _hello_reply = msgspec.msgpack.Decoder(HelloReply)
+_departure = msgspec.msgpack.Decoder(Departure)
 _request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
-def encode(message: Hello | HelloReply | Request | Reply) -> bytes:
+def encode(message: Hello | HelloReply | Departure | Request | Reply) -> bytes:
     """The body of a HELLO, HELLO_REPLY, CONTROL or CONTROL_REPLY frame."""
     return _encoder.encode(message)
 
@@ -281,6 +283,11 @@ def decode_hello(body: bytes) -> Hello:
 
 def decode_hello_reply(body: bytes) -> HelloReply:
     return _decode(_hello_reply, "hello reply", body)
+
+
+def decode_departure(body: bytes) -> Departure:
+    """The body of a HELLO_REPLY with status DEPARTED."""
+    return _decode(_departure, "departure", body)
 
 
 def decode_request(body: bytes) -> Request:

@@ -6,6 +6,8 @@ import msgspec
 import pytest
 import trio
 
+from dynamo_fast.core.departure import Departure
+from dynamo_fast.core.membership import Leave, make_record
 from dynamo_fast.node.peers import RACE_S, stays
 from dynamo_fast.node.sessions import CallFailed, Greeting, Session, answer_hello
 from dynamo_fast.wire import control_messages as messages
@@ -15,6 +17,7 @@ from dynamo_fast.wire.status import MessageType, Status
 from tests.node.virtual import End, VirtualNode, World, in_virtual_time
 
 OTHER, ALIEN, DEPARTED = b"o" * 16, b"x" * 16, b"d" * 16
+RECORD = make_record(Leave(node_id=DEPARTED, dead=True), author=OTHER, time=1)
 
 
 class Me(msgspec.Struct):
@@ -23,8 +26,8 @@ class Me(msgspec.Struct):
     cluster_id: bytes | None = b"c" * 16
     starts: int = 3
 
-    def refuses(self, node_id: bytes) -> bool:
-        return node_id == DEPARTED
+    def departure_of(self, node_id: bytes) -> Departure | None:
+        return Departure(text="an id never returns", records=[RECORD], mac=5) if node_id == DEPARTED else None
 
 
 @pytest.mark.parametrize(
@@ -35,13 +38,17 @@ class Me(msgspec.Struct):
         (messages.Hello(versions=[1], role="client", cluster_id=ALIEN), Status.WRONG_CLUSTER, "belongs to cluster"),
         (messages.Hello(versions=[1], role="node"), Status.BAD_REQUEST, "must say its node id"),
         (messages.Hello(versions=[1], role="node", node_id=b"n" * 16), Status.BAD_REQUEST, "is a copy"),
-        (messages.Hello(versions=[1], role="node", node_id=DEPARTED), Status.DEPARTED, "an id never returns: start it with an empty"),
+        (messages.Hello(versions=[1], role="node", node_id=DEPARTED), Status.DEPARTED, "an id never returns"),
     ],
 )
 def test_hellos_that_are_refused(hello: messages.Hello, status: Status, said: str) -> None:
     with pytest.raises(Greeting, match=said) as raised:
         answer_hello(hello, Me())
     assert raised.value.status == status
+    if status == Status.DEPARTED:
+        assert messages.decode_departure(raised.value.body) == Me().departure_of(DEPARTED)
+    else:
+        assert raised.value.body == str(raised.value).encode()
 
 
 def test_hellos_that_are_answered() -> None:

@@ -21,9 +21,10 @@ HEADER_BYTES = 24
 BYTES_PER_LINE = 16
 BLOCK = re.compile(r"^```golden (.+?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Type -> how the model writes the body's fields; statuses above NOT_FOUND carry text.
+# Type -> how the model writes the body's fields; statuses above NOT_FOUND carry text, but for the word that a node has departed.
 MODELS = {16: model.put, 18: model.get, 19: model.get_reply, 32: model.replicate, 34: model.read}
 MESSAGE_PACK_TYPES = {1, 2, 48, 49}
+DEPARTED = (2, 30)  # type and status
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def parse(page: str) -> list[Vector]:
 
 def body_parts(type: int, status: int, body: Any) -> model.Parts:
     """The named parts of a body, by the model, from its fields on the page."""
-    if status > 1:
+    if status > 1 and (type, status) != DEPARTED:
         return [("text", as_bytes(body))]
     if type in MESSAGE_PACK_TYPES:
         return [("MessagePack", msgspec.msgpack.encode(unhexed(body)))]

@@ -14,6 +14,7 @@ from dynamo_fast.wire import replica_messages as replica
 ID = bytes(range(16))
 NODE = NodeEntry(id=ID, address="127.0.0.1:7400", host="a", zone="z", weight=7)
 RECORD = make_record(Leave(node_id=ID), author=ID, time=1)
+DECODERS = (control.decode_request, control.decode_reply, control.decode_hello, control.decode_hello_reply, control.decode_departure)
 LIMITS = control.ClientLimits(key_bytes_max=4096, value_bytes_max=1 << 20, frame_bytes_max=1 << 24)
 BUCKET = control.BucketEntry(name=b"cart", settings=BucketSettings(w=3, reconcile="last-write-wins"))
 
@@ -109,14 +110,14 @@ def test_a_foreign_magic_is_refused() -> None:
 def test_a_message_cut_at_any_byte_is_refused(message: control.Request | control.Reply) -> None:
     body = control.encode(message)
     for cut in range(len(body)):
-        for decode in (control.decode_request, control.decode_reply, control.decode_hello, control.decode_hello_reply):
+        for decode in DECODERS:
             with pytest.raises(control.ControlMessageError):
                 decode(body[:cut])
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_typed_error(body: bytes) -> None:
-    for decode in (control.decode_request, control.decode_reply, control.decode_hello, control.decode_hello_reply):
+    for decode in DECODERS:
         try:
             decode(body)
         except control.ControlMessageError:

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from dynamo_fast.core.context import open_context
+from dynamo_fast.core.context import open_context, siphash
 from dynamo_fast.core.digest import key_position
+from dynamo_fast.core.membership import Leave, read_change, record_id
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.wire import control_messages, data_messages
 from dynamo_fast.wire.errors import ProtocolError
@@ -72,8 +73,9 @@ def test_bodies(vector: Vector) -> None:
         assert data_messages.encode_get_reply(context, siblings) == body
         assert data_messages.decode_get_reply(body) == (context, siblings)
     elif vector.type in CONTROL_DECODERS:
+        decode = control_messages.decode_departure if vector.status == Status.DEPARTED else CONTROL_DECODERS[vector.type]
         assert msgspec.msgpack.decode(body) == unhexed(vector.body)
-        assert control_messages.encode(CONTROL_DECODERS[vector.type](body)) == body
+        assert control_messages.encode(decode(body)) == body
     else:
         assert as_bytes(vector.body) == body
 
@@ -147,6 +149,19 @@ def test_the_objects_and_contexts_of_the_page_are_real() -> None:
             assert dot is None
             opened += 1
     assert opened == 2
+
+
+def test_the_departure_of_the_page_is_real() -> None:
+    """Its records are what their ids say, tell of that node, and stand under a MAC with the secret that the page names."""
+    (vector,) = [vector for vector in VECTORS if vector.status == Status.DEPARTED]
+    departure = control_messages.decode_departure(vector.body_bytes)
+    (record,) = departure.records
+    assert record_id(record.time, record.author, record.change) == record.id
+    change = read_change(record)
+    assert isinstance(change, Leave)
+    assert change.dead
+    assert change.node_id.hex() in departure.text
+    assert siphash(CLUSTER_SECRET, b"departed" + CLUSTER_ID + change.node_id + record.id) == departure.mac
 
 
 def test_links_within_the_page_lead_somewhere() -> None:
