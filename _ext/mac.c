@@ -57,7 +57,7 @@ size_t context_bytes(uint32_t count, int with_dot)
 void context_seal(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
                   uint32_t count, const uint8_t *dot, uint8_t *out)
 {
-    assert(count + (dot != NULL) <= CLOCK_ENTRIES_MAX);
+    assert(count + (dot != NULL) <= CONTEXT_ENTRIES_MAX);
     const size_t sealed = context_bytes(count, dot != NULL) - CONTEXT_MAC_BYTES;
     out[0] = 1;
     out[1] = dot != NULL;
@@ -78,7 +78,7 @@ int context_open(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_
     if (n < context_bytes(0, 0) || context[0] != 1 || context[1] > 1)
         return -1;
     const uint32_t stated = load_u16(context + 2);
-    if (stated + context[1] > CLOCK_ENTRIES_MAX || n != context_bytes(stated, context[1]))
+    if (stated + context[1] > CONTEXT_ENTRIES_MAX || n != context_bytes(stated, context[1]))
         return -1;
     if (memcmp(context + 8, cluster_id, 16) != 0 || memcmp(context + 24, position, 16) != 0)
         return -1;

@@ -18,7 +18,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CONTEXT_HEADER_BYTES = 40, CONTEXT_MAC_BYTES = 8, CONTEXT_ENTRY_BYTES = 40, CONTEXT_DOT_BYTES = 40 };
+enum {
+    CONTEXT_HEADER_BYTES = 40,
+    CONTEXT_MAC_BYTES = 8,
+    CONTEXT_ENTRY_BYTES = 40,
+    CONTEXT_DOT_BYTES = 40,
+    CONTEXT_ENTRIES_MAX = 1637, /* the dot is one: as many as fit the 16 bits that messages have for a context's length */
+};
 
 /* SipHash-2-4 of n bytes under a key of 16; the number whose little-endian bytes the reference prints.
  * Cost: about 20 ns and 1.3 ns per 8 bytes. */
@@ -28,8 +34,8 @@ uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n);
 size_t context_bytes(uint32_t count, int with_dot);
 
 /* Writes context_bytes(count, dot != NULL) bytes to out. mac_key, cluster_id and position are 16 bytes each; entries are
- * a valid clock of count <= 1637 entries, one less with a dot (more would not fit the 16 bits that messages have for a
- * context's length); dot is 40 bytes or NULL. */
+ * a valid clock of count <= CONTEXT_ENTRIES_MAX entries, one less with a dot; dot is 40 bytes or NULL. An object's clock may
+ * have more after merges. */
 void context_seal(const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
                   uint32_t count, const uint8_t *dot, uint8_t *out);
 

@@ -24,7 +24,8 @@
 
 /* Joins two versions of one key. 1: the result is a's bytes; 2: it is b's; 3: both are the same bytes; out is
  * untouched in these. 0: written to out (a_n + b_n bytes always suffice), *out_n its length. Below 0: OBJECT_CLOCK_FULL,
- * OBJECT_TOO_MANY_SIBLINGS or OBJECT_TOO_MANY_DOTS, which only a peer that lies can bring about, or OBJECT_NO_ROOM. No bytes
+ * OBJECT_TOO_MANY_SIBLINGS or OBJECT_TOO_MANY_DOTS when the layout's 16 bits do not carry the number (puts stop at a 64th of it,
+ * so that it takes a peer that lies, or dozens of nodes that each went to the end of it alone), or OBJECT_NO_ROOM. No bytes
  * (n = 0) are an absent version. Cost: one memcmp when equal, one walk over entries and siblings when one side knows it
  * all; with clouds also over their dots, and a binary search among them for each sibling. */
 int object_merge(const uint8_t *a, size_t a_n, const uint8_t *b, size_t b_n, uint8_t *out, size_t out_max,

@@ -18,7 +18,7 @@
 
 enum {
     CLOCK_ENTRY_BYTES = 40,
-    CLOCK_ENTRIES_MAX = 1637, /* what a context's 16-bit length can carry; merges may reach it, puts stop earlier */
+    CLOCK_ENTRIES_MAX = 65535, /* what the count's 16 bits carry in an object; puts stop earlier (put.h) */
 };
 
 /* Counters and timestamps stay at or under this, so that one more always fits. */

@@ -83,7 +83,7 @@ class UnsupportedVersion(NotApplied):
 
 
 class ClockFull(NotApplied):
-    """The key's clock has as many entries as are allowed."""
+    """The key's clock has as many entries as a put may leave, or more than a get can tell: once it is settled it has fewer."""
 
 
 class NotEnoughReplicas(NotApplied):

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef extern from "mac.h" nogil:
     enum:
         CONTEXT_DOT_BYTES  # 40: an entry
+        CONTEXT_ENTRIES_MAX  # 1637, the dot among them; an object's clock may have more
 
 # SipHash-2-4 of n bytes under a key of 16.
 cdef uint64_t siphash(const uint8_t *key16, const uint8_t *data, size_t n) noexcept nogil
@@ -12,7 +13,7 @@ cdef uint64_t siphash(const uint8_t *key16, const uint8_t *data, size_t n) noexc
 # Bytes of a context with count clock entries: 48 + 40 * count, and 40 more with a dot.
 cdef size_t context_bytes(uint32_t count, bint with_dot) noexcept nogil
 
-# Writes context_bytes(count, dot != NULL) bytes to out; count <= 1637, one less with a dot. dot: as an entry.
+# Writes context_bytes(count, dot != NULL) bytes to out; count <= CONTEXT_ENTRIES_MAX, one less with a dot. dot: as an entry.
 cdef void context_seal(const uint8_t *mac_key16, const uint8_t *cluster_id, const uint8_t *position, const uint8_t *entries,
                        uint32_t count, const uint8_t *dot, uint8_t *out) noexcept nogil
 

@@ -15,7 +15,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from dynamo_fast.core.bytes cimport load_u64
-from dynamo_fast.core.vector_clock cimport CLOCK_ENTRIES_MAX, CLOCK_ENTRY_BYTES, VectorClock, clock_from_entries, pack_dot
+from dynamo_fast.core.vector_clock cimport CLOCK_ENTRY_BYTES, VectorClock, clock_from_entries, pack_dot
 
 cdef extern from "mac.h" nogil:
     uint64_t mac_siphash(const uint8_t *key, const uint8_t *data, size_t n)
@@ -56,8 +56,8 @@ def seal_context(mac_key, cluster_id, position, VectorClock clock not None, dot=
     """
     cdef bytes context = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>c_context_bytes(clock.count, dot is not None))
     cdef uint8_t packed[CLOCK_ENTRY_BYTES]
-    if clock.count + (dot is not None) > CLOCK_ENTRIES_MAX:
-        raise ValueError(f"a context holds a clock of at most {CLOCK_ENTRIES_MAX} entries, one less with a dot")
+    if clock.count + (dot is not None) > CONTEXT_ENTRIES_MAX:
+        raise ValueError(f"a context holds a clock of at most {CONTEXT_ENTRIES_MAX} entries, one less with a dot")
     c_context_seal(sixteen_bytes(mac_key), sixteen_bytes(cluster_id), sixteen_bytes(position), clock.entries, clock.count,
                    pack_dot(dot, packed), <uint8_t *>PyBytes_AS_STRING(context))
     return context

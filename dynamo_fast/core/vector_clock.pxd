@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef extern from "vector_clock.h" nogil:
     enum:
         CLOCK_ENTRY_BYTES  # 40
-        CLOCK_ENTRIES_MAX  # 1637
+        CLOCK_ENTRIES_MAX  # 65535
     const uint64_t CLOCK_NUMBER_MAX  # 2**63 - 1, of counters and timestamps
     uint64_t clock_epoch(const uint8_t *entry)
     uint64_t clock_counter(const uint8_t *entry)

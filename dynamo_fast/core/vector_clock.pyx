@@ -96,7 +96,7 @@ cdef class VectorClock:
     """An immutable vector clock: entries (node, epoch, counter, timestamp_ms), sorted by (node, epoch), each actor once.
 
     ``node`` is 16 bytes, ``epoch`` a 64-bit number; ``counter`` is 1 to 2**63 - 1, ``timestamp_ms`` 0 to 2**63 - 1. At most
-    1637 entries. Causality (`compare`, `descends`) looks at counters only; equality, hash and bytes also at timestamps.
+    65535 entries. Causality (`compare`, `descends`) looks at counters only; equality, hash and bytes also at timestamps.
     """
 
     def __cinit__(self):
@@ -231,7 +231,7 @@ cdef int take_checked(VectorClock clock, bytes packed) except -1:
     cdef const uint8_t *entries = <const uint8_t *>PyBytes_AS_STRING(packed)
     if n % CLOCK_ENTRY_BYTES != 0 or n > CLOCK_ENTRIES_MAX * CLOCK_ENTRY_BYTES or \
             not c_clock_check(entries, <uint32_t>(n // CLOCK_ENTRY_BYTES)):
-        raise ValueError("not a vector clock: at most 1637 entries of 40 bytes, sorted, each actor once, counters from 1")
+        raise ValueError("not a vector clock: at most 65535 entries of 40 bytes, sorted, each actor once, counters from 1")
     clock.packed = packed
     clock.entries = entries
     clock.count = <uint32_t>(n // CLOCK_ENTRY_BYTES)

@@ -6,13 +6,14 @@ from libc.string cimport memcmp, memcpy
 from dynamo_fast.wire.errors import OutgoingFull
 
 from dynamo_fast.core.bytes cimport load_u64
-from dynamo_fast.core.context cimport context_bytes, context_seal
+from dynamo_fast.core.context cimport CONTEXT_ENTRIES_MAX, context_bytes, context_seal
 from dynamo_fast.core.siblings cimport SIBLING_TOMBSTONE, SiblingView, object_clock, object_clock_count, object_next
 from dynamo_fast.node.replica cimport DAMAGED
 from dynamo_fast.node.requests cimport node_in
 from dynamo_fast.wire.data_messages cimport (
     MESSAGE_GET_REPLY,
     SIBLING_IS_TOMBSTONE,
+    STATUS_CLOCK_FULL,
     STATUS_NOT_FOUND,
     STATUS_OK,
     STATUS_OVERLOAD,
@@ -81,7 +82,8 @@ cdef bint shown_before(const uint8_t *merged, size_t n, size_t end, const uint8_
 
 
 cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *cluster_id, const uint8_t *position) except -1:
-    """Every version that is shown, and the context that covers all of them; NOT_FOUND when none is live."""
+    """Every version that is shown, and the context that covers all of them; NOT_FOUND when none is live, CLOCK_FULL when merges have left
+    more entries than a context has room for."""
     cdef SiblingView sibling
     cdef GetReplySibling shown
     cdef size_t offset = 0, values_bytes = 0
@@ -99,6 +101,9 @@ cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *c
             live += not sibling.flags & SIBLING_TOMBSTONE
     if live == 0:
         count, values_bytes = 0, 0
+    if entries > CONTEXT_ENTRIES_MAX:
+        return refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_CLOCK_FULL,
+                      "the key's clock is longer than a context can be; get it again when it has been settled")
     cdef size_t sealed_bytes = context_bytes(entries, False) if request.merged != NULL else 0
     try:
         out = request.client.begin(MESSAGE_GET_REPLY, 0, STATUS_OK if live else STATUS_NOT_FOUND, request.client_request_id,

@@ -44,7 +44,7 @@ class Tally:
     differing: int = 0  # of those, how many had not been
     keys_pulled: int = 0
     keys_pushed: int = 0
-    refused: int = 0  # how many could not be merged: their clock or siblings are full, or the place is another key's
+    refused: int = 0  # how many could not be merged: together they are more than an object can count, or the place is another key's
     settled_meanwhile: int = 0  # keys that were listed as differing and did not when looked at again
     bytes: int = 0
 

@@ -17,7 +17,7 @@ from dynamo_fast.core.options import OptionsError
 from dynamo_fast.wire.errors import OutgoingFull
 
 from dynamo_fast.core.bytes cimport load_u64, store_u64
-from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, context_bytes, context_open, context_seal
+from dynamo_fast.core.context cimport CONTEXT_DOT_BYTES, CONTEXT_ENTRIES_MAX, context_bytes, context_open, context_seal
 from dynamo_fast.core.put_ids cimport retry_id_of
 from dynamo_fast.core.quorum cimport Quorum, quorum_possible, quorum_reached
 from dynamo_fast.core.siblings cimport SiblingView, object_clock, object_clock_count, object_next, object_sibling_count
@@ -171,7 +171,8 @@ cdef class PutCoordinator:
     cdef bytes new_context(self, const Address *address, const PutMessage *message, const ObjectView *made, const uint8_t *context,
                            uint32_t entries):
         """What the writer has seen now, so that it need not read again: all there is, when its version is the only one; else what it
-        had seen before, and the dot of its own version. A clock that covers that dot would cover siblings nobody has shown it."""
+        had seen before, and the dot of its own version. A clock that covers that dot would cover siblings nobody has shown it. What has no
+        room in a context is left out: merges may have made the clock that long since the put that is retried here."""
         cdef SiblingView sibling
         cdef uint8_t own[CONTEXT_DOT_BYTES]
         cdef const uint8_t *dot = NULL
@@ -183,10 +184,12 @@ cdef class PutCoordinator:
                 store_u64(own + 24, sibling.counter)
                 store_u64(own + 32, sibling.timestamp_ms)
                 dot = own
-        if dot != NULL and object_sibling_count(made.data) == 1:
+        if dot != NULL and object_sibling_count(made.data) == 1 and object_clock_count(made.data) <= CONTEXT_ENTRIES_MAX:
             context, entries, dot = object_clock(made.data), object_clock_count(made.data), NULL
         elif load_u64(message.put_id) == 0 and load_u64(message.put_id + 8) == 0:
             dot = NULL  # an id of zeros is nobody's: the sibling found by it may be another writer's (!)
+        if entries == CONTEXT_ENTRIES_MAX:
+            dot = NULL
         cdef bytes sealed = PyBytes_FromStringAndSize(NULL, context_bytes(entries, dot != NULL))
         context_seal(self.desk.replica.mac_key, self.desk.cluster_id, address.position, context, entries, dot,
                      <uint8_t *><char *>sealed)

@@ -72,6 +72,8 @@ def test_a_clock_too_long_for_a_context_is_refused() -> None:
     longest = VectorClock([(b"n" * 16, epoch, 1, 0) for epoch in range(1637)])
     with pytest.raises(ValueError, match="one less with a dot"):
         seal_context(SECRET, CLUSTER, POSITION, longest, (b"n" * 16, 1, 2, 3))
+    with pytest.raises(ValueError, match="at most 1637 entries"):
+        seal_context(SECRET, CLUSTER, POSITION, longest.advance(b"m" * 16))
 
 
 def test_siphash_of_the_paper() -> None:
