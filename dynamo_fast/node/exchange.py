@@ -147,7 +147,10 @@ def ways(ours: bytes | None, theirs: bytes) -> Ways:
     except ObjectError as error:
         raise BadAnswer(f"an outline that is no object: {error}") from error
     here = Siblings(ours).outline()
-    merged = here.merge(there)
+    try:
+        merged = here.merge(there)
+    except OverflowError:
+        return Ways(pull=True, push=True)  # no object can hold both: whoever is given the other's refuses it, and that is counted
     return Ways(pull=merged != here, push=merged != there)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dynamo_fast.core.merkle import Forest
 from dynamo_fast.core.placement import Member, first_placement
 from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.core.vector_clock import VectorClock
 from dynamo_fast.node.exchange import (
     BadAnswer,
     Difference,
@@ -26,6 +27,7 @@ from dynamo_fast.node.exchange import (
     ways,
 )
 from dynamo_fast.node.keys import partition_range
+from tests.core.test_siblings_hostile import pack
 from tests.node.exchanging import version
 
 EVERYTHING = [(bytes(24), b"\xff" * 24)]
@@ -146,6 +148,12 @@ def test_an_object_goes_only_to_who_lacks_something_of_it() -> None:
     for damaged in (b"\0", old.packed[:-1], b"\xff" * 48):
         with pytest.raises(BadAnswer, match="no object"):
             ways(old.packed, damaged)
+
+
+def test_what_no_object_can_hold_together_is_offered_both_ways() -> None:
+    """Or an exchange that may not fetch would take a copy to be safe that the peer has not taken."""
+    one, other = (Siblings(pack(VectorClock((node * 16, epoch, 1, 0) for epoch in range(40_000)), ())) for node in (b"a", b"b"))
+    assert ways(one.packed, other.outline().packed) == Ways(True, True)
 
 
 def test_a_partition_is_trusted_again_after_enough_other_homes() -> None:
