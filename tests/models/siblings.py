@@ -13,6 +13,11 @@ from dynamo_fast.core.siblings import Dot, Sibling, Siblings
 from tests.models.vector_clock import ModelClock
 
 
+def event(version: Sibling) -> tuple[bytes, int, int, int]:
+    """What a context that has seen this version alone says of it."""
+    return (*version.dot, version.timestamp_ms)
+
+
 @dataclass(frozen=True, eq=False)
 class Put:
     """One put: its version, and the puts that it superseded, by what its writer had seen or because it was told to."""

@@ -15,7 +15,10 @@ from dynamo_fast.wire.connection import Connection
 from dynamo_fast.wire.data_messages import encode_put
 from dynamo_fast.wire.frame import encode_frame
 from dynamo_fast.wire.status import MessageType
-from tests.node.virtual import VirtualNode, VirtualReactor, World
+from tests.node.virtual import VirtualNode, World
+from tests.node.virtual_network import VirtualReactor
+
+ROUND_S = 10
 
 
 class PassReactor(VirtualReactor):
@@ -130,3 +133,33 @@ async def cluster_of(world: World, count: int, **flags: object) -> list[Exchangi
     await world.start(*nodes)
     await world.until(lambda: all(node.view is not None and len(node.peers) == count - 1 for node in nodes))
     return nodes
+
+
+def moved(nodes: list[ExchangingNode]) -> int:
+    """Objects that exchanges have sent, either way, in the life of the nodes that live."""
+    return sum(node.node.anti_entropy.total.keys_pulled + node.node.anti_entropy.total.keys_pushed for node in nodes)
+
+
+def everywhere(nodes: list[ExchangingNode], count: int, **of: int) -> list[bytes]:
+    keys = [b"key%d" % number for number in range(count)]
+    for key in keys:
+        for node in nodes:
+            node.write(key, version(b"of " + key, **of))
+    return keys
+
+
+async def at_rest(world: World, count: int, **flags: object) -> list[ExchangingNode]:
+    """A cluster whose members have met, each pair from both sides."""
+    nodes = await cluster_of(world, count, **flags)
+    await world.until(lambda: all(len(node.node.anti_entropy.met_s) == count - 1 for node in nodes))
+    await trio.sleep(5)
+    return nodes
+
+
+async def at_rest_again(world: World, nodes: list[ExchangingNode]) -> None:
+    """What is under way has come to its end and is counted."""
+    await world.until(lambda: not any(node.node.anti_entropy.meeting for node in nodes))
+
+
+def sums(nodes: list[ExchangingNode], name: str) -> int:
+    return sum(getattr(node.node.anti_entropy.total, name) for node in nodes)

@@ -13,7 +13,8 @@ from dynamo_fast.wire.frame import FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
 from tests.node.asking import ready
 from tests.node.exchanging import ExchangingNode
-from tests.node.virtual import End, World, in_virtual_time
+from tests.node.virtual import World, in_virtual_time
+from tests.node.virtual_network import End
 
 
 class Stranger:

@@ -14,7 +14,8 @@ from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire.connection import Connection, Outbox, PyFrameHandler
 from dynamo_fast.wire.frame import FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
-from tests.node.virtual import End, VirtualNode, World, in_virtual_time
+from tests.node.virtual import VirtualNode, World, in_virtual_time
+from tests.node.virtual_network import End
 
 OTHER, ALIEN, DEPARTED = b"o" * 16, b"x" * 16, b"d" * 16
 RECORD = make_record(Leave(node_id=DEPARTED, dead=True), author=OTHER, time=1)

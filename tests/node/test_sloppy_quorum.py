@@ -6,37 +6,12 @@ from itertools import combinations
 
 import pytest
 
-from dynamo_fast.node.config import LimitsSection, RequestsSection
+from dynamo_fast.node.config import LimitsSection
 from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.wire.data_messages import decode_replicate
 from dynamo_fast.wire.status import MessageType, Outcome, Status
+from tests.node.absent import KEY, kill, mend, order, owed
 from tests.node.planes import Planes, frames
-
-KEY = b"k"
-
-
-def order(cluster: Planes, key: bytes = KEY) -> tuple[int, ...]:
-    """All nodes in the key's preference order: homes, then fallbacks."""
-    return cluster.homes(key) + cluster.ring.fallbacks(key)
-
-
-def owed(cluster: Planes, node: int, key: bytes = KEY) -> int:
-    record = cluster.record(node, key)
-    assert record is not None
-    return decode_record(record).owed
-
-
-def kill(cluster: Planes, *numbers: int) -> None:
-    for number in numbers:
-        cluster.isolate(number)
-
-
-def mend(cluster: Planes) -> None:
-    linked = {frozenset((one, two)) for one, two, _ in cluster.ends.values()}
-    for one, two in combinations(range(len(cluster.nodes)), 2):
-        if frozenset((one, two)) not in linked:
-            cluster.link(one, two)
-
 
 # Puts -----------------------------------------------------------------------------------------------------------------------------
 
@@ -165,79 +140,6 @@ def test_home_and_substitute_count_once() -> None:
     assert cluster.nodes[a].count("requests_in_flight") == 0
 
 
-# The fallback coordinator -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_node_that_can_reach_no_home_coordinates_itself() -> None:
-    cluster = Planes(6)
-    a, b, c, d, e, f = order(cluster)
-    kill(cluster, a, b, c)
-    answer = cluster.put(f, KEY, b"v", w=3)
-    assert answer.status == Status.OK
-    assert owed(cluster, f) == 1 << 0
-    assert {owed(cluster, d), owed(cluster, e)} == {1 << 1, 1 << 2}
-    assert cluster.get(e, KEY, r=2).values == [b"v"]
-    replaced = cluster.put(d, KEY, b"w", context=answer.context, w=1)
-    assert replaced.status == Status.OK
-    assert cluster.get(d, KEY, r=3).values == [b"w"]
-
-
-def test_what_nobody_stands_in_for_the_coordinator_keeps_for() -> None:
-    cluster = Planes(4)
-    homes, (outsider,) = cluster.homes(KEY), cluster.ring.fallbacks(KEY)
-    kill(cluster, *homes)
-    assert cluster.put(outsider, KEY, b"v", w=1).status == Status.OK
-    assert owed(cluster, outsider) == 0b111
-    assert cluster.put(outsider, KEY, b"v", w=2).status == Status.NOT_ENOUGH_REPLICAS
-
-
-def test_as_long_as_a_home_can_be_asked_it_is_asked() -> None:
-    cluster = Planes(5)
-    a, b, c, _d, e = order(cluster)
-    kill(cluster, a, b)
-    assert cluster.put(e, KEY, b"v", w=1).status == Status.OK
-    assert cluster.packed(c, KEY) is not None
-    assert cluster.nodes[e].count("forwards") == 1
-    assert cluster.nodes[c].count("puts") == 1
-
-
-def test_a_fallback_full_of_hints_refuses_before_anything_is_written() -> None:
-    cluster = Planes(5, limits=LimitsSection(hint_bytes_max=1000))
-    a, b, c, d, _e = order(cluster)
-    kill(cluster, a, b, c)
-    assert cluster.put(d, KEY, b"v", w=1).status == Status.OK
-    answer = cluster.put(d, KEY, bytes(2000), w=1)
-    assert answer.status == Status.OVERLOAD
-    assert "nothing was written" in answer.text
-    assert cluster.copy(d, KEY).values == (b"v",)
-
-
-def test_strict_requests_find_no_fallback_coordinator() -> None:
-    cluster = Planes(5)
-    kill(cluster, *cluster.homes(KEY))
-    outsider = cluster.ring.fallbacks(KEY)[0]
-    assert cluster.put(outsider, KEY, b"v", w=1, strict=True).status == Status.NOT_ENOUGH_REPLICAS
-    assert cluster.get(outsider, KEY, r=1, strict=True).status == Status.NOT_ENOUGH_REPLICAS
-
-
-def test_dots_of_a_fallback_are_its_own() -> None:
-    """What a substitute writes without having seen the homes' versions stands beside them, and neither is lost."""
-    cluster = Planes(6)
-    a, b, c, d, e, f = order(cluster)
-    first = cluster.put(a, KEY, b"before", w=3)
-    kill(cluster, a, b, c)
-    cluster.put(d, KEY, b"blind", w=1)
-    cluster.put(e, KEY, b"after", context=first.context, w=1)
-    mend(cluster)
-    merged = cluster.get(a, KEY, r=3).values
-    assert merged == [b"before"], "nothing has gone home yet"
-    for node in (d, e, f):
-        packed = cluster.packed(node, KEY)
-        if packed is not None:
-            assert cluster.nodes[a].plane.merge_entries([(b"", KEY, packed)])[0][0] == Status.OK
-    assert cluster.get(a, KEY, r=3).values == [b"after", b"blind"]
-
-
 # Gets -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -355,74 +257,6 @@ def test_hints_are_merged_like_anything_else_and_gone_once_confirmed() -> None:
     assert cluster.record(keeper, KEY) is None
     assert cluster.nodes[keeper].count("hint_bytes") == 0
     assert plane.settle_hints([(store_key, new.hash, 1 << 2)]) == 0, "confirmed twice does no harm"
-
-
-# Suspicion --------------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_silent_home_is_replaced_and_asked_again_when_it_speaks() -> None:
-    cluster = Planes(5, requests=RequestsSection(dw=0, suspect_ms=100))
-    a, _b, c, d, _e = order(cluster)
-    cluster.hold(lambda sent: c in (sent.origin, sent.target))  # paused: its connections stand
-    client = cluster.client(a)
-    asked = client.put(KEY, b"v", w=3)
-    cluster.run()
-    for _ in range(10):
-        cluster.pass_time(10)
-    assert client.answers[asked].status == Status.OK
-    assert owed(cluster, d) == 1 << 2
-    assert cluster.nodes[a].count("suspects") == 1
-    quick = cluster.client(a)
-    again = quick.put(KEY, b"w", w=3)
-    cluster.run()
-    assert quick.answers[again].status == Status.OK, "at once, without waiting for it"
-    cluster.release()
-    cluster.run()
-    cluster.pass_time(10)
-    assert cluster.nodes[a].count("suspects") == 0
-    cluster.put(a, KEY, b"x", w=3)
-    assert b"x" in cluster.copy(c, KEY).values
-
-
-def test_a_suspect_without_substitute_is_waited_for() -> None:
-    """Three nodes, all of them homes: suspicion must not refuse what patience would have served."""
-    cluster = Planes(3, requests=RequestsSection(dw=0, suspect_ms=100))
-    kept = cluster.hold(frames(MessageType.REPLICATE, target=1))
-    client = cluster.client(0)
-    first = client.put(KEY, b"v", w=3)
-    cluster.run()
-    for _ in range(20):
-        cluster.pass_time(10)
-    assert cluster.nodes[0].count("suspects") == 1
-    second = client.put(KEY, b"w", w=3)
-    cluster.run()
-    assert not client.answers
-    assert len(kept) == 2
-    cluster.release()
-    cluster.run()
-    assert client.answers[first].status == client.answers[second].status == Status.OK
-
-
-def test_a_connection_that_stays_silent_is_closed() -> None:
-    cluster = Planes(3, requests=RequestsSection(dw=0, suspect_ms=100, silence_ms_max=1000))
-    cluster.drop(lambda sent: 1 in (sent.origin, sent.target))
-    client = cluster.client(0)
-    client.put(KEY, b"v", w=3)
-    cluster.run()
-    for _ in range(120):
-        cluster.pass_time(10)
-    assert cluster.nodes[0].count("peers_given_up") == 1
-    assert not any({one, two} == {0, 1} for one, two, _ in cluster.ends.values())
-
-
-def test_a_stall_of_our_own_convicts_nobody() -> None:
-    cluster = Planes(3, requests=RequestsSection(dw=0, suspect_ms=100))
-    client = cluster.client(0)
-    cluster.hold(frames(MessageType.REPLICATE_REPLY, target=0))
-    client.put(KEY, b"v", w=3, deadline_ms=60_000)
-    cluster.run()
-    cluster.pass_time(5000)  # one pass that comes five seconds late
-    assert cluster.nodes[0].count("suspicions") == 0
 
 
 # Homes that may have lost data --------------------------------------------------------------------------------------------------------
