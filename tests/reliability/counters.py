@@ -7,7 +7,6 @@ may any that came after the last one acknowledged. Requests count as failed afte
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import trio
 
 import dynamo_fast
 from dynamo_fast.client.errors import BatchFailed, DynamoError
+from tests.reliability.load import Load
 
 TASKS = 16
 WINDOW = 25  # requests that a task has in flight at once
@@ -23,29 +23,22 @@ LOAD_S = 20.0  # for a window of puts before anybody counts
 LOAD_WINDOW = 1000
 
 
-class Counters:
+class Counters(Load):
     """`keys` keys in the care of TASKS writers. `load` puts each once, `run` goes on until `stop`, `read_back` reads all."""
 
     def __init__(self, db: dynamo_fast.Client, keys: int, *, r: int, w: int, padding: int = 0) -> None:
+        super().__init__()
         self.db, self.r, self.w = db, r, w
-        self.requests = 0  # that came to an end while the load ran
-        self.failures: Counter[str] = Counter()  # by "put" or "get" and type of error
         self.lost = self.stale = 0  # gets that showed nothing, and gets that showed something too old
         self.examples: list[str] = []
-        self.stopped = False
         self._keys = [b"counter/%d" % number for number in range(keys)]
         self._put = [0] * keys  # the last counter that was put, whatever became of it
         self._acknowledged = [0] * keys
         self._padding = bytes(padding)
-        self._ended = trio.lowlevel.ParkingLot()
 
     @property
     def wrong(self) -> int:
         return self.lost + self.stale
-
-    @property
-    def failed(self) -> int:
-        return self.failures.total()
 
     async def load(self) -> None:
         """The first counter of every key; whatever fails here fails the measurement."""
@@ -79,14 +72,14 @@ class Counters:
         for key, outcome in zip(window, outcomes, strict=True):
             if not self._note_failure("put", outcome):
                 self._acknowledged[key] = self._put[key]
-        self._note_ended(len(window))
+        self.note_ended(len(window))
 
     async def _gets(self, window: Sequence[int], deadline_s: float | None = None) -> None:
         gets = self.db.get_many([self._keys[key] for key in window], r=self.r, strict=True, deadline_s=deadline_s)
         for key, outcome in zip(window, await outcomes_of(gets), strict=True):
             if not self._note_failure("get", outcome):
                 self._judge(key, outcome.values)
-        self._note_ended(len(window))
+        self.note_ended(len(window))
 
     def _judge(self, key: int, values: Sequence[bytes]) -> None:
         """What a get that began after the last put of its key was over has shown; nobody else puts that key."""
@@ -110,19 +103,6 @@ class Counters:
     def _example(self, text: str) -> None:
         if len(self.examples) < EXAMPLES_MAX:
             self.examples.append(text)
-
-    def _note_ended(self, count: int) -> None:
-        self.requests += count
-        self._ended.unpark_all()
-
-    async def more(self, requests: int) -> None:
-        """Returns when so many more have come to an end."""
-        wanted = self.requests + requests
-        while self.requests < wanted:
-            await self._ended.park()
-
-    def stop(self) -> None:
-        self.stopped = True
 
     async def read_back(self, db: dynamo_fast.Client) -> int:
         """Every key, strictly, through another client; how many keys were read and are as they must be."""

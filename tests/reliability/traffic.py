@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from dynamo_fast.load.keys import KeySpace
 from dynamo_fast.load.report import summary_of
 from dynamo_fast.load.target import DynamoTarget
 from dynamo_fast.load.workload import Workload
+from tests.reliability.load import Load
 
 if TYPE_CHECKING:
     from dynamo_fast.core.histogram import Summary
@@ -32,20 +32,13 @@ WINDOW = 25  # requests that a task has in flight at once
 KEYS_PER_TASK = 500
 
 
-class Traffic:
+class Traffic(Load):
     """Tasks that put and get by turns, in windows, until `stop`. Puts replace what is there, so that no key gathers siblings."""
 
     def __init__(self, db: dynamo_fast.Client, *, r: int, w: int) -> None:
+        super().__init__()
         self.db, self.r, self.w = db, r, w
-        self.requests = 0  # that came to an end
-        self.failures: Counter[str] = Counter()  # by type of error
         self.first_failure = ""
-        self.stopped = False
-        self._ended = trio.lowlevel.ParkingLot()
-
-    @property
-    def failed(self) -> int:
-        return self.failures.total()
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -68,17 +61,7 @@ class Traffic:
             self.first_failure = self.first_failure or str(batch.errors[0])
         except DynamoError as error:
             raise AssertionError("a batch tells of its requests one by one") from error
-        self.requests += WINDOW
-        self._ended.unpark_all()
-
-    async def more(self, requests: int) -> None:
-        """Returns when so many more have come to an end; those that were in flight are among them."""
-        wanted = self.requests + requests
-        while self.requests < wanted:
-            await self._ended.park()
-
-    def stop(self) -> None:
-        self.stopped = True
+        self.note_ended(WINDOW)
 
     def evidence(self) -> dict[str, Any]:
         return {"requests": self.requests, "failed": dict(self.failures), "first failure": self.first_failure}
