@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -130,6 +131,19 @@ async def test_a_seed_that_was_left_behind_is_not_asked_while_members_answer() -
             assert (await db.cluster.placement()).number == number
 
 
+async def the_rest(listing: AsyncIterator[bytes], cluster: FakeCluster, behind_s: float) -> list[bytes]:
+    """What is still told, while the nodes that are behind catch up after a while."""
+
+    async def catch_up() -> None:
+        await trio.sleep(behind_s)
+        for node in cluster.nodes:
+            node.behind = None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catch_up)
+        return [key async for key in listing]
+
+
 @pytest.mark.parametrize("seed", range(8))
 @in_virtual_time
 async def test_a_key_is_told_by_homes_of_one_placement(seed: int) -> None:
@@ -149,15 +163,7 @@ async def test_a_key_is_told_by_homes_of_one_placement(seed: int) -> None:
         told = await listing.take(chance.randrange(1, 200))
         for node in chance.sample(cluster.nodes, 3):
             node.behind = None
-
-        async def catch_up() -> None:
-            await trio.sleep(1)
-            for node in cluster.nodes:
-                node.behind = None
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(catch_up)
-            told += [key async for key in listing]
+        told += await the_rest(listing, cluster, 1)
         assert (sorted(told), len(told)) == (KEYS, len(KEYS))
 
 
@@ -171,15 +177,7 @@ async def test_a_listing_waits_for_a_home_that_is_a_step_behind() -> None:
         cluster.turn_homes()
         for node in cluster.nodes[2:]:
             node.behind = before
-
-        async def catch_up() -> None:
-            await trio.sleep(1.5)
-            for node in cluster.nodes:
-                node.behind = None
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(catch_up)
-            told += [key async for key in listing]
+        told += await the_rest(listing, cluster, 1.5)
         assert (sorted(told), len(told)) == (KEYS, len(KEYS))
 
 

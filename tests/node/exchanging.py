@@ -16,7 +16,7 @@ from dynamo_fast.wire.data_messages import encode_put
 from dynamo_fast.wire.frame import encode_frame
 from dynamo_fast.wire.status import MessageType
 from tests.node.virtual import VirtualNode, World
-from tests.node.virtual_network import VirtualReactor
+from tests.node.virtual_network import End, VirtualReactor
 
 ROUND_S = 10
 
@@ -24,17 +24,9 @@ ROUND_S = 10
 class PassReactor(VirtualReactor):
     """Carries bytes in passes: all that one node sends at a time reaches another as one pass of it."""
 
-    def carry(self) -> None:
-        while len(self.outbox):
-            for connection in self.outbox.take():
-                end = self.ends.get(connection)
-                if end is None:
-                    continue
-                data, other = connection.take(), end.other
-                if data and other is not None and other.reactor is not None and other.connection in other.reactor.ends:
-                    other.reactor.deliver(other.connection, data)
-                if connection.closing:
-                    self.end(connection, connection.close_reason or "closed")
+    def hand(self, other: End, data: bytes) -> None:
+        if other.reactor is not None and other.connection in other.reactor.ends:
+            other.reactor.deliver(other.connection, data)
 
     def deliver(self, connection, data: bytes) -> None:
         self.outbox.start_pass()

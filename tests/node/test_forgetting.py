@@ -2,57 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
-
 import msgspec
 import pytest
 import trio
 
 from dynamo_fast.core.change import Step
+from dynamo_fast.core.digest import key_position
+from dynamo_fast.core.merkle import entry_hash
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node.cluster import UnderWay
 from dynamo_fast.node.forgetting import CLOCK_ENTRIES_KEPT, packed
 from dynamo_fast.node.unrest import unrest
-from dynamo_fast.storage.schema import encode_store_key, record_hash
+from dynamo_fast.storage.schema import encode_record, encode_store_key, record_hash
+from dynamo_fast.wire import control_messages as messages
+from dynamo_fast.wire import replica_messages as replica
 from dynamo_fast.wire.connection import Connection
-from dynamo_fast.wire.data_messages import decode_get_reply, encode_get, encode_put
+from dynamo_fast.wire.data_messages import decode_get_reply, encode_get
 from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType, Status
 from tests.node.changing import hold_still
 from tests.node.exchanging import ExchangingNode
-from tests.node.test_handoff import KEYS, back, born, down, homes
+from tests.node.hinted import KEYS, ask, back, born, down, homes, put
 from tests.node.virtual import World, in_virtual_time
 
 GRACE_S = 8
-PUT_IDS = itertools.count(1)
-
-
-async def ask(world: World, node: ExchangingNode, type: MessageType, body: bytes) -> Frame:
-    """One request of a client's through that node."""
-    client = Connection(node.told, node.node.reactor.outbox)
-    client.hello_done = True
-    node.node.reactor.deliver(client, encode_frame(type, body, request_id=1))
-    frames: list[Frame] = []
-
-    def answered() -> bool:
-        frames.extend(FrameCutter().feed(client.take()))
-        return bool(frames)
-
-    await world.until(answered)
-    return frames[0]
-
-
-async def put(world: World, node: ExchangingNode, key: bytes, value: bytes = b"v", **options: object) -> bytes:
-    """The context after a put."""
-    body = encode_put(key, value, put_id=next(PUT_IDS).to_bytes(16, "big"), **options)  # type: ignore[arg-type]
-    frame = await ask(world, node, MessageType.PUT, body)
-    assert frame.status == Status.OK, frame.body
-    return frame.body
 
 
 async def delete(world: World, node: ExchangingNode, key: bytes, context: bytes, **options: object) -> bytes:
     return await put(world, node, key, b"", context=context, tombstone=True, **options)
+
+
+async def deleted(world: World) -> tuple[list[ExchangingNode], bytes, list[ExchangingNode], bytes]:
+    """Five nodes, a key that was put and deleted on all its homes, these homes, and the context after that."""
+    nodes = await born(world, limits__grace_s=GRACE_S)
+    key = KEYS[0]
+    there = homes(nodes, key)
+    return nodes, key, there, await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
 
 
 def copies(nodes: list[ExchangingNode], key: bytes) -> int:
@@ -83,16 +69,13 @@ def test_a_delete_waits_for_a_member_that_is_away() -> None:
     """Whoever it is: it may hold a copy, or a hint."""
 
     async def scenario(world: World) -> None:
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        there = homes(nodes, key)
+        nodes, key, there, _ = await deleted(world)
         outsider = next(node for node in nodes if node not in there)
-        await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
         await down(world, nodes, outsider)
         await trio.sleep(5 * GRACE_S)
         assert copies(nodes, key) == 3
         assert there[0].node.forgetting.postponed > 0
-        await back(world, nodes, outsider)
+        await back(world, outsider)
         await world.until(lambda: copies(nodes, key) == 0, within_s=3 * GRACE_S)
 
     in_virtual_time(scenario)
@@ -100,11 +83,7 @@ def test_a_delete_waits_for_a_member_that_is_away() -> None:
 
 def test_a_delete_waits_while_somebody_keeps_a_hint() -> None:
     async def scenario(world: World) -> None:
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        there = homes(nodes, key)
-        context = await put(world, there[0], key, w=3)
-        await delete(world, there[0], key, context, w=3)
+        nodes, key, there, _ = await deleted(world)
         keeper = next(node for node in nodes if node not in there)
         there[1].records.failure = "no space left"  # so that the hint cannot go home
         for other in KEYS[1:]:  # by one of which it is found out
@@ -139,10 +118,6 @@ def test_a_delete_waits_for_a_hint_that_does_not_move() -> None:
 
 
 def hint_of(keeper: ExchangingNode, key: bytes, packed: bytes | None) -> bytes:
-    from dynamo_fast.core.digest import key_position
-    from dynamo_fast.core.merkle import entry_hash
-    from dynamo_fast.storage.schema import encode_record
-
     assert packed is not None
     return encode_record(key, packed, hash=entry_hash(key_position(key), packed), owed=0b010, placement_number=1)
 
@@ -153,10 +128,7 @@ async def never(*about: object) -> None:
 
 def test_a_delete_that_not_all_homes_have_stays() -> None:
     async def scenario(world: World) -> None:
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        there = homes(nodes, key)
-        await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        nodes, key, there, _ = await deleted(world)
         for node in nodes:  # an exchange would bring the version back, and then all have it
             node.node.anti_entropy.exchange = never
         there[2].records.damage(there[2].store_key(key))
@@ -185,10 +157,7 @@ def test_a_delete_waits_for_what_is_being_carried() -> None:
 
 def test_a_home_that_holds_another_version_than_was_agreed_on_keeps_it() -> None:
     async def scenario(world: World) -> None:
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        home = homes(nodes, key)[0]
-        await delete(world, home, key, await put(world, home, key, w=3), w=3)
+        _, key, (home, *_), _ = await deleted(world)
         store_key = home.store_key(key)
         held = record_hash(home.records.get(store_key))
         plane, now_ms = home.node.data_plane, home.node.env.wall_ms()
@@ -202,10 +171,7 @@ def test_a_home_that_holds_another_version_than_was_agreed_on_keeps_it() -> None
 
 def test_a_key_written_again_is_not_eaten() -> None:
     async def scenario(world: World) -> None:
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        there = homes(nodes, key)
-        context = await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        nodes, key, there, context = await deleted(world)
         await world.until(lambda: copies(nodes, key) == 0, within_s=4 * GRACE_S)
         again = await put(world, there[1], key, b"born again", context=context, w=3)
         assert all(Siblings(node.packed(key)).values == (b"born again",) for node in there)
@@ -218,10 +184,7 @@ def test_a_key_written_again_is_not_eaten() -> None:
 
 def test_a_session_that_has_seen_what_is_forgotten_reads_on() -> None:
     async def scenario(world: World) -> None:
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        there = homes(nodes, key)
-        context = await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
+        nodes, key, there, context = await deleted(world)
         await world.until(lambda: copies(nodes, key) == 0, within_s=4 * GRACE_S)
         frame = await ask(world, there[1], MessageType.GET, encode_get(key, session_context=context, r=3))
         assert frame.status == Status.NOT_FOUND
@@ -240,7 +203,7 @@ def test_a_long_clock_is_settled_alike_everywhere() -> None:
             home = there[number % 3]
             context = await put(world, home, key, b"%d" % number, context=context, w=3)
             await down(world, nodes, home)  # every start of a process is another epoch
-            await back(world, nodes, home)
+            await back(world, home)
         last = Siblings(there[0].packed(key))
         assert len(last.clock) == CLOCK_ENTRIES_KEPT + 4
         await world.until(lambda: all(len(Siblings(node.packed(key)).clock) == CLOCK_ENTRIES_KEPT for node in there), within_s=6 * GRACE_S)
@@ -258,14 +221,7 @@ def test_clients_may_ask_for_none_of_this() -> None:
     """It is for members alone: a stranger could make the store forget."""
 
     async def scenario(world: World) -> None:
-        from dynamo_fast.wire import control_messages as messages
-        from dynamo_fast.wire import replica_messages as replica
-
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        there = homes(nodes, key)
-        context = await put(world, there[0], key, w=3)
-        await delete(world, there[0], key, context, w=3)
+        _, _, there, _ = await deleted(world)
         name = there[0].node.cluster.placement.name
         version = encode_store_key(there[0].view.mac_key, bytes(16), b"k") + bytes(8)
         for request in (
@@ -280,13 +236,9 @@ def test_clients_may_ask_for_none_of_this() -> None:
             assert [frame.status for frame in answers if frame.type == MessageType.CONTROL_REPLY] == [Status.BAD_REQUEST]
 
     def hello() -> bytes:
-        from dynamo_fast.wire import control_messages as messages
-
         return encode_frame(MessageType.HELLO, messages.encode(messages.Hello(versions=[messages.VERSION], role="client")))
 
     in_virtual_time(scenario)
-
-
 
 
 # While members change -------------------------------------------------------------------------------------------------
@@ -308,11 +260,8 @@ def test_nothing_is_forgotten_while_anybody_knows_that_members_change(how: str, 
     """The one that would begin, another home, and one that is no home."""
 
     async def scenario(world: World) -> None:
-        nodes = await born(world, limits__grace_s=GRACE_S)
-        key = KEYS[0]
-        there = homes(nodes, key)
+        nodes, key, there, _ = await deleted(world)
         order = there + [node for node in nodes if node not in there]
-        await delete(world, there[0], key, await put(world, there[0], key, w=3), w=3)
         for node in nodes:
             hold_still(node)
         history = order[who].node.cluster.history._view

@@ -7,47 +7,12 @@ import trio
 
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.storage.schema import decode_record
-from dynamo_fast.wire.connection import Connection
 from dynamo_fast.wire.control_messages import HintsReply, HintsRequest
-from dynamo_fast.wire.data_messages import encode_put
-from dynamo_fast.wire.frame import FrameCutter, encode_frame
-from dynamo_fast.wire.status import MessageType, Status
+from dynamo_fast.wire.status import Status
 from tests.node.changing import placement_over, settle
 from tests.node.exchanging import ExchangingNode, version
+from tests.node.hinted import KEYS, answer_to_put, back, born, down, homes, keys_of, put
 from tests.node.virtual import World, in_virtual_time
-
-ADDRESSES = [f"10.0.0.{number}:7400" for number in range(1, 6)]
-KEYS = [b"key %d" % number for number in range(40)]
-
-
-async def born(world: World, **flags: object) -> list[ExchangingNode]:
-    """Five nodes that know each other."""
-    nodes = [ExchangingNode(world, address, node__bootstrap=ADDRESSES, requests__dw=0, **flags) for address in ADDRESSES]
-    await world.start(*nodes)
-    await world.until(lambda: all(node.node is not None and len(node.peers) == 4 for node in nodes))
-    return nodes
-
-
-async def put(world: World, node: ExchangingNode, key: bytes, value: bytes, **options: int) -> Status:
-    """A put through that node."""
-    client = Connection(node.told, node.node.reactor.outbox)
-    client.hello_done = True
-    body = encode_put(key, value, put_id=node.world.network.dials.to_bytes(8, "big") + bytes(8), **options)
-    node.node.reactor.deliver(client, encode_frame(MessageType.PUT, body, request_id=1))
-    frames = []
-
-    def answered() -> bool:
-        frames.extend(FrameCutter().feed(client.take()))
-        return bool(frames)
-
-    await world.until(answered)
-    return Status(frames[0].status)
-
-
-def homes(nodes: list[ExchangingNode], key: bytes) -> list[ExchangingNode]:
-    placement = next(node for node in nodes if node.node is not None).node.cluster.placement
-    by_id = {node.id: node for node in nodes if node.node is not None and node.node.cluster.placement}
-    return [by_id[placement.node_ids[index]] for index in placement.ring().preference_list(key)]
 
 
 def kept(nodes: list[ExchangingNode]) -> int:
@@ -60,15 +25,14 @@ def kept_bytes(node: ExchangingNode) -> int:
     return sum(len(record) for _, record in node.records.scan(bytes(24), b"\xff" * 24, 10_000) if decode_record(record).owed)
 
 
-async def down(world: World, nodes: list[ExchangingNode], gone: ExchangingNode) -> None:
-    gone_id = gone.id
-    gone.crash()
-    await world.until(lambda: all(gone_id not in node.peers for node in nodes if node is not gone))
-
-
-async def back(world: World, nodes: list[ExchangingNode], gone: ExchangingNode) -> None:
-    await world.start(gone)
-    await world.until(lambda: len(gone.peers) == 4)
+async def one_kept(world: World, nodes: list[ExchangingNode]) -> tuple[bytes, ExchangingNode, ExchangingNode]:
+    """The first node is down and has missed a put: its key, another home of it, and who keeps a hint."""
+    owner = nodes[0]
+    key, other = keys_of(nodes, owner)[0]
+    await down(world, nodes, owner)
+    await put(world, other, key, w=3)
+    (keeper,) = [node for node in nodes if node is not owner and kept([node])]
+    return key, other, keeper
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -76,17 +40,16 @@ def test_what_was_kept_goes_home_and_is_gone(seed: int) -> None:
     async def scenario(world: World) -> None:
         nodes = await born(world)
         owner = nodes[seed]
-        theirs = [key for key in KEYS if owner in homes(nodes, key)]
-        others = [next(home for home in homes(nodes, key) if home is not owner) for key in theirs]
+        theirs = keys_of(nodes, owner)
         await down(world, nodes, owner)
-        for key, other in zip(theirs, others, strict=True):
-            assert await put(world, other, key, b"while you were out", w=3) == Status.OK
+        for key, other in theirs:
+            await put(world, other, key, b"while you were out", w=3)
         assert kept(nodes) == len(theirs) > 0
-        assert all(owner.packed(key) is None for key in theirs)
-        await back(world, nodes, owner)
+        assert all(owner.packed(key) is None for key, _ in theirs)
+        await back(world, owner)
         await world.until(lambda: kept(nodes) == 0, within_s=10)
-        assert all(owner.packed(key) == other.packed(key) for key, other in zip(theirs, others, strict=True))
-        assert all(sum(node.packed(key) is not None for node in nodes) == 3 for key in theirs), "three homes, and no one else"
+        assert all(owner.packed(key) == other.packed(key) for key, other in theirs)
+        assert all(sum(node.packed(key) is not None for node in nodes) == 3 for key, _ in theirs), "three homes, and no one else"
         assert sum(node.node.handoff.delivered for node in nodes if node is not owner) == len(theirs)
 
     in_virtual_time(scenario, seed=seed)
@@ -96,17 +59,16 @@ def test_keepers_that_restart_deliver_all_the_same() -> None:
     async def scenario(world: World) -> None:
         nodes = await born(world)
         owner = nodes[0]
-        theirs = [key for key in KEYS if owner in homes(nodes, key)]
-        others = [next(home for home in homes(nodes, key) if home is not owner) for key in theirs]
+        theirs = keys_of(nodes, owner)
         await down(world, nodes, owner)
-        for key, other in zip(theirs, others, strict=True):
-            await put(world, other, key, b"v", w=3)
+        for key, other in theirs:
+            await put(world, other, key, w=3)
         for node in nodes[1:]:
             node.crash()
         await world.until(lambda: not any(node.disk.locks for node in nodes))
         await world.start(*nodes)
         await world.until(lambda: kept(nodes) == 0, within_s=30)
-        assert all(owner.packed(key) == other.packed(key) for key, other in zip(theirs, others, strict=True))
+        assert all(owner.packed(key) == other.packed(key) for key, other in theirs)
 
     in_virtual_time(scenario)
 
@@ -115,16 +77,16 @@ def test_hints_from_before_a_restart_count_towards_the_limit_until_they_are_home
     async def scenario(world: World) -> None:
         nodes = await born(world, limits__hint_bytes_max=8000)
         owner, *others = nodes
-        theirs = [key for key in KEYS if owner in homes(nodes, key)]
+        theirs = keys_of(nodes, owner)
 
-        async def put_for_owner(key: bytes, value: bytes) -> Status:
-            return await put(world, next(home for home in homes(nodes, key) if home is not owner), key, value, w=3)
+        async def status_of_put(key: bytes, other: ExchangingNode, value: bytes) -> Status:
+            return Status((await answer_to_put(world, other, key, value, w=3)).status)
 
         def hint_bytes() -> list[int]:
             return [node.told.statistics()["hint_bytes"] for node in others]
 
         await down(world, nodes, owner)
-        assert [await put_for_owner(key, bytes(300)) for key in theirs] == [Status.OK] * len(theirs)
+        assert [await status_of_put(*one, bytes(300)) for one in theirs] == [Status.OK] * len(theirs)
         before = hint_bytes()
         assert before == [kept_bytes(node) for node in others]
         assert min(before) > 1000
@@ -135,13 +97,13 @@ def test_hints_from_before_a_restart_count_towards_the_limit_until_they_are_home
         await world.until(lambda: all(node.node is not None and len(node.peers) == 3 for node in others))
         await trio.sleep(3)
         assert hint_bytes() == before
-        assert await put_for_owner(theirs[0], bytes(7000)) == Status.QUORUM_FAILED, "nobody has room for it"
+        assert await status_of_put(*theirs[0], bytes(7000)) == Status.QUORUM_FAILED, "nobody has room for it"
         assert hint_bytes() == before
-        await back(world, nodes, owner)
+        await back(world, owner)
         await world.until(lambda: kept(nodes) == 0, within_s=10)
         assert hint_bytes() == [0, 0, 0, 0]
         await down(world, nodes, owner)
-        assert await put_for_owner(theirs[1], bytes(7000)) == Status.OK
+        assert await status_of_put(*theirs[1], bytes(7000)) == Status.OK
 
     in_virtual_time(scenario)
 
@@ -149,13 +111,10 @@ def test_hints_from_before_a_restart_count_towards_the_limit_until_they_are_home
 def test_hints_that_go_before_they_were_counted_are_not_less_than_none_and_a_round_that_finds_none_says_so() -> None:
     async def scenario(world: World) -> None:
         nodes = await born(world)
-        owner, *others = nodes
-        key = next(key for key in KEYS if owner in homes(nodes, key))
-        await down(world, nodes, owner)
-        assert await put(world, next(home for home in homes(nodes, key) if home is not owner), key, b"v", w=3) == Status.OK
-        (keeper,) = [node for node in others if kept([node])]
+        owner = nodes[0]
+        key, other, keeper = await one_kept(world, nodes)
         keeper.told.count_hints(0)
-        await back(world, nodes, owner)
+        await back(world, owner)
         await world.until(lambda: kept(nodes) == 0, within_s=10)
         await trio.sleep(3)
         assert keeper.told.statistics()["hint_bytes"] == 0
@@ -163,8 +122,8 @@ def test_hints_that_go_before_they_were_counted_are_not_less_than_none_and_a_rou
         await trio.sleep(3)
         assert keeper.told.statistics()["hint_bytes"] == 1000, "nobody looks while nothing comes"
         await down(world, nodes, owner)
-        assert await put(world, next(home for home in homes(nodes, key) if home is not owner), key, b"w", w=3) == Status.OK
-        await back(world, nodes, owner)
+        await put(world, other, key, b"w", w=3)
+        await back(world, owner)
         await world.until(lambda: kept(nodes) == 0, within_s=10)
         await trio.sleep(3)
         assert keeper.told.statistics()["hint_bytes"] == 0
@@ -176,18 +135,17 @@ def test_an_owner_that_dies_again_in_the_middle_is_waited_for() -> None:
     async def scenario(world: World) -> None:
         nodes = await born(world)
         owner = nodes[0]
-        theirs = [key for key in KEYS if owner in homes(nodes, key)]
-        others = [next(home for home in homes(nodes, key) if home is not owner) for key in theirs]
+        theirs = keys_of(nodes, owner)
         await down(world, nodes, owner)
-        for key, other in zip(theirs, others, strict=True):
-            await put(world, other, key, b"v", w=3)
+        for key, other in theirs:
+            await put(world, other, key, w=3)
         for _ in range(3):
-            await back(world, nodes, owner)
-            await world.until(lambda: any(owner.packed(key) for key in theirs), within_s=10)
+            await back(world, owner)
+            await world.until(lambda: any(owner.packed(key) for key, _ in theirs), within_s=10)
             await down(world, nodes, owner)
-        await back(world, nodes, owner)
+        await back(world, owner)
         await world.until(lambda: kept(nodes) == 0, within_s=10)
-        assert all(owner.packed(key) == other.packed(key) for key, other in zip(theirs, others, strict=True))
+        assert all(owner.packed(key) == other.packed(key) for key, other in theirs)
 
     in_virtual_time(scenario)
 
@@ -196,12 +154,9 @@ def test_an_owner_whose_disk_is_full_keeps_its_hints_waiting() -> None:
     async def scenario(world: World) -> None:
         nodes = await born(world)
         owner = nodes[0]
-        key = next(key for key in KEYS if owner in homes(nodes, key))
-        other = next(home for home in homes(nodes, key) if home is not owner)
-        await down(world, nodes, owner)
-        await put(world, other, key, b"v", w=3)
+        key, other, _ = await one_kept(world, nodes)
         owner.records.failure = "no space left"
-        await back(world, nodes, owner)
+        await back(world, owner)
         await world.until(lambda: owner.records.read_only is not None, within_s=10)
         assert kept(nodes) == 1
         owner.records.heal()
@@ -218,7 +173,7 @@ def test_a_hint_too_old_is_handed_to_the_homes_that_are_there() -> None:
         key = next(key for key in KEYS if owner in homes(nodes, key))
         others = [home for home in homes(nodes, key) if home is not owner]
         await down(world, nodes, owner)
-        assert await put(world, others[0], key, b"v", w=3) == Status.OK
+        await put(world, others[0], key, w=3)
         assert kept(nodes) == 1
         await world.until(lambda: kept(nodes) == 0, within_s=300)
         assert all(home.packed(key) is not None for home in others)
@@ -233,7 +188,7 @@ def test_an_old_hint_waits_while_fewer_than_w_homes_are_there() -> None:
         absent, away, there = homes(nodes, key)
         await down(world, nodes, absent)
         await down(world, nodes, away)
-        assert await put(world, there, key, b"v", w=3) == Status.OK
+        await put(world, there, key, w=3)
         assert kept(nodes) == 2
         await trio.sleep(400)
         assert kept(nodes) == 2
@@ -249,11 +204,7 @@ def test_nodes_tell_what_they_keep_for_whom() -> None:
         nodes = await born(world)
         owner = nodes[0]
         owner_id = owner.id
-        key = next(key for key in KEYS if owner in homes(nodes, key))
-        other = next(home for home in homes(nodes, key) if home is not owner)
-        await down(world, nodes, owner)
-        await put(world, other, key, b"v", w=3)
-        keeper = next(node for node in nodes if node.node is not None and kept([node]))
+        key, _, keeper = await one_kept(world, nodes)
         await trio.sleep(7)
         reply = await next(node for node in nodes if node not in (owner, keeper)).session_to(keeper).call(HintsRequest())
         assert isinstance(reply, HintsReply)
@@ -284,11 +235,7 @@ def test_a_keeper_that_has_left_delivers_all_the_same() -> None:
     async def scenario(world: World) -> None:
         nodes = await born(world)
         owner = nodes[0]
-        key = next(key for key in KEYS if owner in homes(nodes, key))
-        there = homes(nodes, key)
-        await down(world, nodes, owner)
-        assert await put(world, there[-1] if there[-1] is not owner else there[0], key, b"v", w=3) == Status.OK
-        (keeper,) = [node for node in nodes if node is not owner and node not in there and node.packed(key) is not None]
+        key, _, keeper = await one_kept(world, nodes)
         stay = [node for node in nodes if node is not keeper]
         new = placement_over(stay, keeper.view)
         settle([node for node in nodes if node is not owner], new)
@@ -308,12 +255,8 @@ def test_what_was_confirmed_in_slots_that_count_no_more_is_delivered_again() -> 
     async def scenario(world: World) -> None:
         nodes = await born(world)
         owner = nodes[0]
-        key = next(key for key in KEYS if owner in homes(nodes, key))
-        there = homes(nodes, key)
-        await down(world, nodes, owner)
-        assert await put(world, there[-1] if there[-1] is not owner else there[0], key, b"v", w=3) == Status.OK
-        (keeper,) = [node for node in nodes if node is not owner and node not in there and node.packed(key) is not None]
-        await back_silently(world, owner)
+        key, _, keeper = await one_kept(world, nodes)
+        await back(world, owner)
         placement = keeper.node.cluster.placement
         other = Placement.made(2, placement.digest, (), 3, placement.node_ids, placement.table)
         push = keeper.node.delivery.push
@@ -331,11 +274,6 @@ def test_what_was_confirmed_in_slots_that_count_no_more_is_delivered_again() -> 
         await world.until(lambda: keeper.packed(key) is None, within_s=10)
 
     in_virtual_time(scenario)
-
-
-async def back_silently(world: World, owner: ExchangingNode) -> None:
-    await world.start(owner)
-    await world.until(lambda: len(owner.peers) == 4)
 
 
 def test_old_copies_are_passed_by_and_looked_through_once() -> None:

@@ -96,11 +96,16 @@ class VirtualReactor:
                 end = self.ends.get(connection)
                 if end is None:
                     continue
-                data, other = connection.take(), end.other
-                if data and other is not None and other.connection is not None and not other.connection.closing:
-                    other.connection.feed(data)
+                data = connection.take()
+                if data and end.other is not None:
+                    self.hand(end.other, data)
                 if connection.closing:
                     self.end(connection, connection.close_reason or "closed")
+
+    def hand(self, other: End, data: bytes) -> None:
+        """What has been carried comes to the other end."""
+        if other.connection is not None and not other.connection.closing:
+            other.connection.feed(data)
 
     def end(self, connection: Connection, reason: str) -> None:
         end = self.ends.pop(connection)
