@@ -1,6 +1,7 @@
 """What holds for every test: properties are drawn the same way each time, and no test leaves a process behind."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -15,7 +16,11 @@ hypothesis.settings.load_profile("repeatable")
 
 def children() -> set[str]:
     """The processes that this one has started and that still run or wait to be collected."""
-    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended since it was listed
+            found.update((task / "children").read_text().split())
+    return found
 
 
 @pytest.fixture(autouse=True, scope="module")
