@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
@@ -155,7 +156,8 @@ def _section_settings(section: str, struct: type[msgspec.Struct]) -> Iterator[Se
         yield Setting(section, field.name, hints[field.name], default, _allowed(kind, meta), meta.description)
 
 
-def settings() -> dict[str, dict[str, Setting]]:
+@cache
+def settings() -> Mapping[str, Mapping[str, Setting]]:
     """Every setting there is, by section and key, in the order of the file."""
     sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
     return {name: {one.key: one for one in _section_settings(name, struct)} for name, struct in sections.items()}
