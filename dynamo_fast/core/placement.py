@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dynamo_fast.core.digest import md5
 from dynamo_fast.core.lineage import NO_PARENT, PlacementRecord
@@ -51,6 +51,11 @@ class Placement:
     replicas: int  # homes of every partition: the first entries of a row
     node_ids: tuple[bytes, ...]
     table: Table
+    # What it is told from all others by: MD5 of the table, and of where it comes from for all but the first. Asked for all the time.
+    digest: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", self.record.digest)
 
     @property
     def number(self) -> int:
@@ -63,11 +68,6 @@ class Placement:
     @property
     def algorithm(self) -> int:
         return self.record.algorithm
-
-    @property
-    def digest(self) -> bytes:
-        """What it is told from all others by: MD5 of the table, and of where it comes from for all but the first."""
-        return self.record.digest
 
     @property
     def partitions(self) -> int:

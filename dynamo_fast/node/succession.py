@@ -60,6 +60,7 @@ class Succession:
         self._work_scope = trio.CancelScope()
         self._untaken_since_s: float | None = None
         self._said = ""
+        self._lineage: tuple[ClusterView, set[bytes], Lineage] | None = None  # the last one, and what it was made from
         self.asked_here: set[bytes] = set()
         self.announced = self.changes = 0
 
@@ -97,13 +98,15 @@ class Succession:
 
     def lineage(self, view: ClusterView) -> Lineage:
         """The placements that count, as far as this node knows."""
-        return settle([first_record(view), *view.announced], pinned_by(self._cluster.progress, view.dead))
+        pinned = pinned_by(self._cluster.progress, view.dead)
+        if self._lineage is None or self._lineage[0] is not view or self._lineage[1] != pinned:
+            self._lineage = view, pinned, settle([first_record(view), *view.announced], pinned)
+        return self._lineage[2]
 
     def _settled(self, tip: PlacementRecord) -> bool:
         """Whether the change to the last placement is over everywhere."""
-        return tip.number == 1 or any(
-            one.placement == tip.digest and one.step == Step.SETTLED for one in self._cluster.progress.values()
-        )
+        digest = tip.digest
+        return tip.number == 1 or any(one.placement == digest and one.step == Step.SETTLED for one in self._cluster.progress.values())
 
     async def _own_up(self, view: ClusterView) -> None:
         """A directory that is older than what it has told was restored or copied: this node may lack anything that it has acknowledged."""
