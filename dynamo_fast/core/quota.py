@@ -45,6 +45,8 @@ class Basin:
         self.quota = quota
         if not self.parts:
             return
+        if len(self.parts) == 1:
+            return self.parts[0].pour(quota)
         low, high = 0, self.most << LEVEL_BITS
         while low < high:
             middle = (low + high) // 2

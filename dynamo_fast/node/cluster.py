@@ -250,6 +250,9 @@ class Cluster:
                 f"the cluster was born with cluster.partitions = {view.partitions} and cluster.replicas = {view.replicas},"
                 f" this node was started with {self._numbers[0]} and {self._numbers[1]}: give it the cluster's"
             )
+        known = self.placements.of(view.placement_digest)
+        if known is not None:
+            return known
         placement = placement_of(view.first_members, view.partitions, view.replicas)
         if placement.digest != view.placement_digest:
             raise PlacementRefused(
