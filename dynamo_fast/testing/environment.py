@@ -45,7 +45,7 @@ class VirtualEnv(Env):
         return self._chance.random()
 
     async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
+        await self._clock.sleep(seconds)
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         await trio.lowlevel.checkpoint()
@@ -60,9 +60,9 @@ class VirtualEnv(Env):
         return Listener(f"{host}:{port}")
 
     async def offload(self, function: Callable[..., T], *args: Any) -> T:
-        await trio.sleep(self._chance.expovariate(1.0) * OFFLOAD_S / 2)
+        await self._clock.sleep(self._chance.expovariate(1.0) * OFFLOAD_S / 2)
         result = function(*args)
-        await trio.sleep(self._chance.expovariate(1.0) * OFFLOAD_S / 2)
+        await self._clock.sleep(self._chance.expovariate(1.0) * OFFLOAD_S / 2)
         return result
 
     def machine_name(self) -> str:

@@ -278,9 +278,9 @@ class Network:
         self.dials += 1
         host = address.rpartition(":")[0]
         there, back = self.link(origin, host), self.link(host, origin)
-        await trio.sleep(there.delay_s + back.delay_s + self.chance.random() * (there.jitter_s + back.jitter_s))
+        await self.clock.sleep(there.delay_s + back.delay_s + self.chance.random() * (there.jitter_s + back.jitter_s))
         if there.cut or back.cut or self.dark(host) or self.dark(origin):
-            await trio.sleep(RESET_S)
+            await self.clock.sleep(RESET_S)
             raise TimeoutError(errno.ETIMEDOUT, f"Connection timed out: {address}")
         if there.refuses or address not in self._listening:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connection refused: {address}")

@@ -53,6 +53,27 @@ def test_a_call_of_the_agenda_comes_back() -> None:
     run(main, clock)
 
 
+def test_who_sleeps_on_the_agenda_wakes_on_time_or_is_cancelled_like_anybody() -> None:
+    clock, happened = Clock(), []
+
+    async def sleeper(seconds: float) -> None:
+        await clock.sleep(seconds)
+        happened.append((seconds, clock.now))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for seconds in (3, 1, 0):
+                nursery.start_soon(sleeper, seconds)
+        with trio.move_on_after(2) as scope:
+            await clock.sleep(5)
+        assert (scope.cancelled_caught, clock.now) == (True, 5)
+        await clock.sleep(10)  # the entry of the one that was cancelled, at 8, wakes nobody
+        assert clock.now == 15
+
+    run(main, clock)
+    assert happened == [(0, 0), (1, 1), (3, 3)]
+
+
 def test_what_the_agenda_raises_ends_the_run() -> None:
     clock = Clock()
 
