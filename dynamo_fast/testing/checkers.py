@@ -1,15 +1,19 @@
 """Was every promise kept? Pure functions over a recorded history; each returns the violations it finds.
 
 The first is causal closure: every acknowledged write is among the final versions, or was seen by a write that is itself accounted for.
-It needs no search: walk back from the final versions along what each had seen, and whatever acknowledged write was not passed is lost.
+It needs no search: what a version had seen, and so on, is known (causes.py), and whatever acknowledged write is not among it is lost.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
+from operator import or_
 from typing import NamedTuple
 
 from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.testing.causes import Causes
 from dynamo_fast.testing.history import Fate, History, Version, Write
 
 Final = Mapping[bytes, Sequence[Version]]  # by key, the versions that remain when all is healed
@@ -26,27 +30,28 @@ class Violation(NamedTuple):
         return f"{self.promise}: {self.text}"
 
 
-def accounted(writes: Sequence[Write], shown: Iterable[int]) -> set[int]:
-    """The writes shown, whatever they had seen, and so on."""
-    reached = set(shown)
-    waiting = list(reached)
-    while waiting:
-        for one in writes[waiting.pop()].seen:
-            if one not in reached:
-                reached.add(one)
-                waiting.append(one)
-    return reached
+def there(history: History, causes: Causes, final: Final) -> dict[bytes, int]:
+    """By key, the writes of the final versions and whatever they had seen, as bits of `causes`."""
+    bits: dict[bytes, int] = {}
+    for versions in final.values():
+        for one in versions:
+            if one.write is not None:
+                key = history.writes[one.write].key
+                bits[key] = bits.get(key, 0) | causes.of([one.write])
+    return bits
 
 
 def lost_writes(history: History, final: Final) -> list[Violation]:
     """Acknowledged, and neither there nor replaced by a write that had seen it."""
-    shown = {one.write for versions in final.values() for one in versions if one.write is not None}
-    reached = accounted(history.writes, shown | history.forgotten())
+    causes = Causes(history)
+    reached = there(history, causes, final)
     return [
         Violation("no lost write", one.key, f"write {one.number} of {one.key!r} by {one.actor} was acknowledged at {one.ended_s:.6f} s"
                   f" (W={one.w} DW={one.dw}) and is neither there nor replaced by one that had seen it")
         for one in history.writes
-        if one.fate is Fate.OK and one.number not in reached and one.key not in history.last_write_wins
+        if one.fate is Fate.OK
+        and not (reached.get(one.key, 0) | causes.forgotten.get(one.key, 0)) & causes.bit[one.number]
+        and one.key not in history.last_write_wins
     ]  # fmt: skip
 
 
@@ -57,12 +62,12 @@ def zombies(history: History, final: Final, applied_twice: Callable[[Write], boo
     Unless nothing was ever lost (`lossless`), a write that was never acknowledged may have been shown and then be gone, and what
     it had replaced stands again.
     """
-    binding = accounted(history.writes, (one.write for versions in final.values() for one in versions if one.write is not None))
-    if lossless:
-        binding |= {number for read in history.reads for number in read.shown}
+    causes = Causes(history)
+    reached = there(history, causes, final)
+    shown = {number for read in history.reads for number in read.shown} if lossless else set()
     replaced: dict[int, int] = {}
     for one in history.writes:
-        if one.fate is Fate.OK or one.number in binding:
+        if one.fate is Fate.OK or one.number in shown or reached.get(one.key, 0) & causes.bit[one.number]:
             replaced |= dict.fromkeys(one.firm, one.number)
     return [
         Violation("no zombie", key, f"write {version.write} of {key!r} is there, although write {replaced[version.write]} had seen it")
@@ -181,28 +186,33 @@ def strays(homes: Sequence[Sequence[str]], holding: Mapping[str, Iterable[int]])
 def stale_reads(history: History, n: int, *, strict_only: bool = True) -> list[Violation]:
     """Reads that miss a write which was acknowledged before they began. With `strict_only` those of strict reads and strict writes with
     R+W>N, which are promised to be regular; else all, which sloppy ones are not: the negative control."""
+    causes = Causes(history)
     by_key: dict[bytes, list[Write]] = {}
-    for write in history.writes:
+    for write in sorted(history.writes, key=lambda write: write.ended_s):
         if write.fate is Fate.OK and write.key not in history.last_write_wins:
             by_key.setdefault(write.key, []).append(write)
+    before: dict[tuple[bytes, int], tuple[list[float], list[int]]] = {}  # by key and least W, when writes ended, and all up to each as bits
     found = []
     for read in history.reads:
         if read.fate is not Fate.OK or (strict_only and not read.strict):
             continue
-        reached: set[int] | None = None
-        for write in by_key.get(read.key, ()):
-            if write.ended_s >= read.began_s or (strict_only and not (write.strict and read.r + write.w > n)):
-                continue
-            if reached is None:
-                reached = accounted(history.writes, read.shown | history.forgotten(read.key))
-            if write.number not in reached:
-                text = f"read {read.number} of {read.key!r} by {read.actor} began at {read.began_s:.6f} s and missed write {write.number}"
-                found.append(Violation("strict reads are regular", read.key, f"{text}, acknowledged at {write.ended_s:.6f} s"))
+        w_min = n - read.r + 1 if strict_only else 0
+        if (read.key, w_min) not in before:
+            counting = [one for one in by_key.get(read.key, ()) if one.w >= w_min and (one.strict or not strict_only)]
+            bits = accumulate((causes.bit[one.number] for one in counting), or_, initial=0)
+            before[read.key, w_min] = [one.ended_s for one in counting], list(bits)
+        ends, known = before[read.key, w_min]
+        missed = known[bisect_left(ends, read.began_s)] & ~causes.of(read.shown) & ~causes.forgotten.get(read.key, 0)
+        for number in causes.numbers(read.key, missed):
+            text = f"read {read.number} of {read.key!r} by {read.actor} began at {read.began_s:.6f} s and missed write {number}"
+            ended_s = history.writes[number].ended_s
+            found.append(Violation("strict reads are regular", read.key, f"{text}, acknowledged at {ended_s:.6f} s"))
     return found
 
 
 def broken_sessions(history: History) -> list[Violation]:
     """In a session no read misses what the session wrote or read before it, of the same key."""
+    causes = Causes(history)
     found = []
     events: dict[tuple[str, bytes], list[tuple[float, int, bool]]] = {}
     for write in history.writes:
@@ -212,15 +222,16 @@ def broken_sessions(history: History) -> list[Violation]:
         if read.fate is Fate.OK and read.session:
             events.setdefault((read.actor, read.key), []).append((read.ended_s, read.number, True))
     for (actor, key), in_order in events.items():
-        known: set[int] = set()
+        known = 0
         for _, number, is_read in sorted(in_order):
             if not is_read:
-                known.add(number)
+                known |= causes.bit[number]
                 continue
             shown = history.reads[number].shown
-            missed = known - accounted(history.writes, shown | history.forgotten(key))
+            missed = causes.numbers(key, known & ~causes.of(shown) & ~causes.forgotten.get(key, 0))
             if missed and key not in history.last_write_wins:
-                text = f"read {number} of {key!r} by {actor} missed write {min(missed)}, which its session knew"
+                text = f"read {number} of {key!r} by {actor} missed write {missed[0]}, which its session knew"
                 found.append(Violation("sessions", key, text))
-            known |= shown
+            for one in shown:
+                known |= causes.bit[one]
     return found

@@ -90,18 +90,15 @@ class History:
     carts: list[Cart] = field(default_factory=list)
     last_write_wins: set[bytes] = field(default_factory=set)
     forgets: bool = False
-
-    def forgotten(self, key: bytes | None = None) -> set[int]:
-        """Deletes that may have been forgotten: of that key, or all."""
-        if not self.forgets:
-            return set()
-        return {one.number for one in self.writes if one.tombstone and one.fate is not Fate.NOT_APPLIED and key in (None, one.key)}
+    deletes: dict[bytes, list[Write]] = field(default_factory=dict)  # by key, those of the writes
 
     def write(self, actor: str, key: bytes, seen: frozenset[int], firm: frozenset[int] | None = None, *, w: int = 2, dw: int = 1,
               strict: bool = False, now_s: float = 0.0, tombstone: bool = False) -> Write:  # fmt: skip
         """A write that begins; firm: None stands for all that was seen."""
         made = Write(len(self.writes), actor, key, seen, seen if firm is None else firm, w, dw, strict, now_s, tombstone)
         self.writes.append(made)
+        if tombstone:
+            self.deletes.setdefault(key, []).append(made)
         return made
 
     def read(self, actor: str, key: bytes, *, r: int = 2, strict: bool = False, session: bool = False, now_s: float = 0.0) -> Read:

@@ -22,6 +22,7 @@ from dynamo_fast.testing.dots import DotRegistry
 from dynamo_fast.testing.history import Cart, Fate, History, Read, Write, value_of, writes_in
 
 CART = b"cart"
+ADDITIONS = 100  # to the carts of a run, then everybody goes on with new ones: each costs what is in it
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Actor:
         while not stopped():
             step = chance.random()
             if step < habits.cart:
-                await self._fill_cart(b"%s%d" % (CART, chance.randrange(habits.carts)))
+                generation = len(self._history.carts) // ADDITIONS
+                await self._fill_cart(b"%s%d" % (CART, generation * habits.carts + chance.randrange(habits.carts)))
             elif step < habits.cart + habits.read:
                 await self.read(self._key())
             else:
@@ -183,10 +185,9 @@ class Actor:
     def _deletes_in(self, key: bytes, context: bytes) -> frozenset[int]:
         """A delete has no value by which it could be known: those that the context covers were seen."""
         seen = seen_in(context)
-        deletes = [one for one in self._history.writes if one.tombstone and one.key == key]
         return frozenset(
             one.number
-            for one in deletes
+            for one in self._history.deletes.get(key, ())
             if any(seen.has(dot[:24], int.from_bytes(dot[24:], "little")) for _, dot in self._dots.dots(one.put_id))
         )
 

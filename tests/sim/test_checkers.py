@@ -60,6 +60,17 @@ def test_a_write_lives_on_in_those_that_had_seen_it() -> None:
     assert [one.key for one in checkers.lost_writes(history, {KEY: [version(stranger)]})] == [KEY, KEY]
 
 
+def test_a_delete_that_was_forgotten_takes_along_what_it_had_replaced() -> None:
+    for forgets in (True, False):
+        history = History(forgets=forgets)
+        first = written(history)
+        written(history, first, tombstone=True, ended_s=1.0)
+        shown(history, began_s=2.0, session=True)
+        assert (checkers.lost_writes(history, {}) == []) is forgets
+        assert (checkers.broken_sessions(history) == []) is forgets
+        assert (checkers.stale_reads(history, 3, strict_only=False) == []) is forgets
+
+
 def test_what_was_never_acknowledged_may_be_gone() -> None:
     history = History()
     for fate in (Fate.UNKNOWN, Fate.NOT_APPLIED, Fate.OPEN):
