@@ -67,7 +67,7 @@ def draw(seed: int) -> Mix:
         read=chance.choice([0.2, 0.35, 0.6]),
         cart=chance.choice([0.0, 0.1, 0.3]),
         value_bytes=chance.choice([8, 20, 20, 400]),
-        pause_s=chance.choice([0.01, 0.05, 0.2]),
+        pause_s=chance.choice([0.005, 0.02, 0.1]),
         deadline_s=chance.choice([0.2, 0.5, 1.0, 3.0]),
         last_write_wins=chance.random() < 0.25,
     )
@@ -76,11 +76,11 @@ def draw(seed: int) -> Mix:
         seed=seed,
         nodes=nodes,
         partitions=chance.choice([16, 16, 32, 64]),
-        actors=chance.choice([2, 3, 6]),
+        actors=chance.choice([3, 6, 12]),
         clients=chance.choice([1, 2]),
         rounds=chance.choice([1, 1, 2]),
         round_s=chance.choice([1.0, 2.0, 5.0]),
-        fault_every_s=chance.choice([0.2, 0.5, 2.0]),
+        fault_every_s=chance.choice([0.05, 0.1, 0.3, 1.0]),
         fault_lasts_s=chance.choice([0.2, 1.0, 4.0]),
         kinds=kinds,
         habits=habits,
@@ -109,7 +109,7 @@ def with_changes(mix: Mix, changes: list[str]) -> Mix:
         mix.habits,
         keys=chance.choice([8, 30, 100]),  # with few, each is written anew before anybody could miss anything
         read=chance.choice([0.35, 0.7]),
-        pause_s=chance.choice([0.02, 0.05, 0.1]) if round_s < 10 else 0.1,
+        pause_s=chance.choice([0.01, 0.02, 0.05]) if round_s < 10 else 0.05,
     )
     if chance.random() < 0.5:
         # What a strict read could miss: most homes of a partition are others at once, and nothing is destroyed that would excuse it.
