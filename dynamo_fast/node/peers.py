@@ -85,16 +85,21 @@ class Peers:
                 await self._gone[node_id].wait()
                 backoff_s = BACKOFF_FIRST_S
                 continue
+            address = self._address(node_id)
             try:
-                assert self._cluster.view is not None, "company is of a cluster"
-                await self._dial(node_id, self._cluster.view.everyone[node_id].address)
+                await self._dial(node_id, address)
             except CallFailed as error:
                 log.debug("a member does not answer", extra={"peer": node_id.hex(), "reason": str(error)})
             if node_id not in self.up:
                 with trio.move_on_after(backoff_s * (0.5 + self._env.random())):
-                    await self._cluster.news().wait()  # it may have moved
+                    while node_id in self._cluster.company and self._address(node_id) == address:
+                        await self._cluster.news().wait()
                 backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
         self._kept.discard(node_id)
+
+    def _address(self, node_id: bytes) -> str:
+        assert self._cluster.view is not None, "company is of a cluster"
+        return self._cluster.view.everyone[node_id].address
 
     def expel(self) -> None:
         """Nobody who was declared dead, or has gone, is connected when it returns."""

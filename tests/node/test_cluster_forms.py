@@ -303,6 +303,24 @@ def test_with_all_seeds_dead_the_others_gossip_on() -> None:
     in_virtual_time(scenario)
 
 
+def test_news_of_something_else_dial_nobody_who_is_away() -> None:
+    """Whoever cannot be reached is dialled anew when its time has come, or when it has moved."""
+
+    async def scenario(world: World) -> None:
+        nodes = three(world)
+        await world.start(*nodes)
+        await world.until(lambda: formed(nodes))
+        nodes[0].crash()
+        await trio.sleep(10)
+        dials = world.network.dials
+        for _ in range(100):
+            nodes[1].node.cluster.wake()
+            await trio.sleep(0.1)
+        assert world.network.dials - dials < 30
+
+    in_virtual_time(scenario)
+
+
 def test_a_settled_cluster_exchanges_one_small_message_a_second() -> None:
     async def scenario(world: World) -> None:
         nodes = three(world)
