@@ -41,7 +41,7 @@ class Clock(trio.abc.Clock):
 
     def at(self, when_s: float, happens: Callable[..., None], *args: Any) -> None:
         """Puts a call on the agenda; one for the past happens now, after what was put down for now before it."""
-        heapq.heappush(self._agenda, (max(when_s, self.now), next(self._numbers), happens, args))
+        heapq.heappush(self._agenda, (when_s if when_s > self.now else self.now, next(self._numbers), happens, args))
 
     def after(self, seconds: float, happens: Callable[..., None], *args: Any) -> None:
         self.at(self.now + seconds, happens, *args)

@@ -11,6 +11,7 @@ Bytes of one connection arrive in order; bytes of two do not wait for each other
 from __future__ import annotations
 
 import errno
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -115,7 +116,7 @@ class Pipe:
 
     def send(self, data: bytes | None) -> None:
         link, chance, now_s = self.link, self.network.chance, self.network.clock.now
-        arrives_s = now_s + link.delay_s + chance.expovariate(1.0) * link.jitter_s
+        arrives_s = now_s + link.delay_s - math.log(1.0 - chance.random()) * link.jitter_s  # expovariate, without a call
         if data is not None:
             self.waiting_bytes += len(data)
             if link.stall_chance and chance.random() < link.stall_chance:
@@ -128,14 +129,15 @@ class Pipe:
                 self.network.count("corrupt bytes")
                 place = chance.randrange(len(data))
                 data = data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
-        arrives_s = self._last_s = max(arrives_s, self._last_s)
-        idle = not self._queue
-        if data is not None and link.fragments:
+        if arrives_s < self._last_s:
+            arrives_s = self._last_s
+        self._last_s = arrives_s
+        if not self._queue:
+            self.network.clock.at(arrives_s, self._arrive)
+        if link.fragments and data is not None:
             self._queue.extend((arrives_s, piece) for piece in fragments(data, chance))
         else:
             self._queue.append((arrives_s, data))
-        if idle:
-            self.network.clock.at(self._queue[0][0], self._arrive)
 
     def _arrive(self) -> None:
         network = self.network
@@ -151,12 +153,11 @@ class Pipe:
                 self.source.take(None, "connection reset by peer")
             return
         _, data = self._queue.popleft()
+        network.trace.note(network.clock.now, self.number, data or b"")
         if data is not None:
-            network.trace.note(network.clock.now, self.number, data)
             network.chunks += 1
-            network.arrives(self, data)
-        else:
-            network.trace.note(network.clock.now, self.number, b"")
+            if network.on_chunk is not None:
+                network.on_chunk(self, data)
         if self._queue:
             network.clock.at(self._queue[0][0], self._arrive)
         self.target.take(data, "closed by the other side")
@@ -260,10 +261,6 @@ class Network:
 
     def count(self, kind: str) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
-
-    def arrives(self, pipe: Pipe, data: bytes) -> None:
-        if self.on_chunk is not None:
-            self.on_chunk(pipe, data)
 
     # Connections ----------------------------------------------------------------------------------------------------------------------
 

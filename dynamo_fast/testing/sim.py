@@ -7,6 +7,7 @@ the ladder: every message about the key at fault, from the last ones backwards a
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
 import time
@@ -19,6 +20,7 @@ from dynamo_fast.testing.simulation import Verdict, simulate
 from dynamo_fast.testing.swarm import draw
 
 VIOLATIONS_SHOWN = 5
+YOUNG_OBJECTS = 20_000  # before they are looked through for garbage: a run makes many that live long, and few cycles
 
 
 class Summary:
@@ -74,6 +76,7 @@ def told(verdict: Verdict) -> Iterator[str]:
 
 def run_seed(seed: int) -> Verdict:
     logging.disable(logging.CRITICAL)  # nodes in trouble have much to say
+    gc.set_threshold(YOUNG_OBJECTS)
     began_s = time.process_time()
     verdict = simulate(draw(seed))
     verdict.cpu_s = time.process_time() - began_s

@@ -20,8 +20,7 @@ class Trace:
 
     def note(self, now_s: float, number: int, data: bytes) -> None:
         """Something happened at a time to somebody with a number, and these bytes say what."""
-        self._hash.update(_MOMENT(now_s, number))
-        self._hash.update(data)
+        self._hash.update(_MOMENT(now_s, number) + data)
 
     @property
     def digest(self) -> str:
