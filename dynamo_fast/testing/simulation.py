@@ -1,8 +1,8 @@
 """One seed from birth to verdict: a cluster, clients, mischief, healing, and every promise looked after.
 
-After each round of mischief all is healed. Then the cluster has to come to rest by itself, without a client: hints go home, and homes
-compare their trees and bring each other what they lack. What remains, and what a client can then read of it, is judged together with
-everything that clients were told.
+After each round of mischief all is healed, and the members get done with their changes, in many seeds while clients go on. Then the
+cluster has to come to rest by itself, without a client: hints go home, and homes compare their trees and bring each other what they lack.
+What remains, and what a client can then read of it, is judged together with everything that clients were told.
 """
 
 from __future__ import annotations
@@ -86,12 +86,10 @@ class Simulation:
             cluster.on_removal = self._removed
             actors = [self._actor(number, clients[number % mix.clients]) for number in range(mix.actors)]
             for _ in range(mix.rounds):
-                await self._round(actors)
-                if mix.outlives:
-                    await self._outlive()
-                async with cluster.connect(host="judge", deadline_s=10.0) as judge:
-                    if await self._come_to_rest(judge):
-                        self._judge()
+                if await self._round(actors):
+                    async with cluster.connect(host="judge", deadline_s=10.0) as judge:
+                        await self._come_to_rest(judge)
+                    self._judge()
                 if self.violations:
                     return
                 self.guard.healed()
@@ -100,15 +98,22 @@ class Simulation:
         chance = random.Random(f"{self.mix.seed} actor {number}")
         return Actor(f"actor{number}", client, self.history, self.mix.habits, self.cluster.dots, self.probes, self.put_ids, chance)
 
-    async def _round(self, actors: list[Actor]) -> None:
-        """Clients at work while things go wrong; then all is healed."""
-        clock = self.cluster.clock
-        end_s = clock.now + self.mix.round_s
+    async def _round(self, actors: list[Actor]) -> bool:
+        """Clients at work while things go wrong, and some while what was healed settles. Whether it has."""
+        clock, mix = self.cluster.clock, self.mix
+        heal_s = clock.now + mix.round_s
+        end_s = heal_s + mix.round_s * mix.goes_on
+        settled = False
         await clock.moment(self.faults.begin)
         async with trio.open_nursery() as nursery:
             for actor in actors:
-                nursery.start_soon(actor.run, lambda: clock.now >= end_s)
-        await clock.moment(self.faults.heal)
+                nursery.start_soon(actor.run, lambda: settled or clock.now >= end_s)
+            await trio.sleep_until(heal_s)
+            await clock.moment(self.faults.heal)
+            if mix.outlives:
+                await self._outlive()
+            settled = await self._settle()
+        return settled
 
     async def _outlive(self) -> None:
         """All but N machines are gone, for all that anybody knows for ever: those that are left take every write, and show it.
@@ -181,9 +186,8 @@ class Simulation:
 
     # Rest ---------------------------------------------------------------------------------------------------------------------------
 
-    async def _come_to_rest(self, judge: Client) -> bool:
-        """Returns when all homes of all keys should hold the same, on disk; False when the nodes do not find each other again, or do not
-        come to an end with the changes of members."""
+    async def _settle(self) -> bool:
+        """False when the nodes do not find each other again, or do not come to an end with the changes of members."""
         cluster, operator = self.cluster, self.faults.operator
         try:
             await cluster.until(lambda: rest.well(cluster), RECOVERY_S)
@@ -199,7 +203,11 @@ class Simulation:
         if left := unsettled(cluster.machines.values()):
             text = f"{SETTLED_S:g} s after healing the members are not done with their changes: {'; '.join(left)}"
             self.violations.append(Violation("membership changes come to an end", b"", text))
-            return False
+        return not left
+
+    async def _come_to_rest(self, judge: Client) -> None:
+        """Returns when all homes of all keys should hold the same, on disk."""
+        cluster, operator = self.cluster, self.faults.operator
         with trio.move_on_after(RECOVERY_S):
             while rest.strays(cluster, operator.lost) or rest.diverged_trees(cluster) or rest.in_doubt(cluster):  # noqa: ASYNC110
                 await trio.sleep(LOOK_S)
@@ -218,7 +226,6 @@ class Simulation:
                 await trio.sleep(LOOK_S)
         for machine in cluster.machines.values():
             machine.engine.finish_syncs()
-        return True
 
     def _keys(self, judge: Client) -> dict[bytes, Bucket]:
         history = self.history
