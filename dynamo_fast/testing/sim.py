@@ -76,7 +76,7 @@ def told(verdict: Verdict) -> Iterator[str]:
 
 def run_seed(seed: int) -> Verdict:
     logging.disable(logging.CRITICAL)  # nodes in trouble have much to say
-    gc.set_threshold(YOUNG_OBJECTS)
+    gc.set_threshold(YOUNG_OBJECTS, 10, 3)
     began_s = time.process_time()
     verdict = simulate(draw(seed))
     verdict.cpu_s = time.process_time() - began_s

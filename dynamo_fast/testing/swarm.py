@@ -82,7 +82,7 @@ def draw(seed: int) -> Mix:
         clients=chance.choice([1, 2]),
         rounds=chance.choice([1, 1, 2]),
         round_s=chance.choice([1.0, 2.0, 5.0]),
-        fault_every_s=chance.choice([0.05, 0.1, 0.3, 1.0]),
+        fault_every_s=chance.choice([0.04, 0.1, 0.2, 0.4]),
         fault_lasts_s=chance.choice([0.2, 1.0, 4.0]),
         kinds=kinds,
         habits=habits,
@@ -121,5 +121,5 @@ def with_changes(mix: Mix, changes: list[str]) -> Mix:
         writes = chance.choice([((2, 1),), ((2, 2),), ((2, 1), (3, 1))])
         habits = replace(habits, writes=writes, reads=(2,), strict=1.0, keys=chance.choice([30, 100]), last_write_wins=False)
     return replace(
-        mix, kinds=tuple(sorted(others | kinds)), round_s=round_s, fault_every_s=chance.choice([0.05, 0.2, 0.7]), habits=habits,
+        mix, kinds=tuple(sorted(others | kinds)), round_s=round_s, fault_every_s=chance.choice([0.05, 0.15, 0.4]), habits=habits,
     )  # fmt: skip
