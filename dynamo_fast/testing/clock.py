@@ -3,8 +3,7 @@
 Whenever every task waits, trio asks its clock how long to sleep. This clock never sleeps: it performs what stands next on the agenda, or
 jumps to trio's next timer, whichever is earlier. So a message from node to node costs a heap entry and a call, not a turn of the loop.
 
-Entries at the same moment happen in the order in which they were made. What an entry raises ends the simulation: it is kept in
-`failure`, `wait_failure` raises it, and nothing on the agenda happens any more.
+What an entry raises ends the simulation: it is kept in `failure`, `wait_failure` raises it, and nothing on the agenda happens any more.
 """
 
 from __future__ import annotations
@@ -12,39 +11,24 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import trio
 
+from dynamo_fast.testing.agenda import Agenda, Stuck
 from dynamo_fast.testing.private import runnable
 
 SPINS_MAX = 1000
 
 
-class Stuck(Exception):
-    """Every task waits and nothing is left that could happen, or too much has happened; a real program would hang here."""
-
-
-class Clock(trio.abc.Clock):
-    """Seconds since the simulation began. `events_max` bounds what may happen in one moment after another without an end."""
+class Clock(Agenda, trio.abc.Clock):
+    """The agenda, and what trio asks of a clock."""
 
     def __init__(self, events_max: int = 50_000_000) -> None:
-        self.now = 0.0
-        self.events = 0  # entries performed
-        self.events_max = events_max
+        super().__init__(events_max)
         self.failure: Exception | None = None
-        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._numbers = count()
         self._spins = 0
         self._failed = trio.Event()
-
-    def at(self, when_s: float, happens: Callable[..., None], *args: Any) -> None:
-        """Puts a call on the agenda; one for the past happens now, after what was put down for now before it."""
-        heapq.heappush(self._agenda, (when_s if when_s > self.now else self.now, next(self._numbers), happens, args))
-
-    def after(self, seconds: float, happens: Callable[..., None], *args: Any) -> None:
-        self.at(self.now + seconds, happens, *args)
 
     async def moment(self, happens: Callable[..., Any], *args: Any) -> Any:
         """Makes the call when no task is about to run, and returns what it returns or raises what it raises."""

@@ -23,7 +23,7 @@ from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing import checkers, cluster, rest
 from dynamo_fast.testing.checkers import Final, Violation
-from dynamo_fast.testing.clock import Stuck
+from dynamo_fast.testing.agenda import Stuck
 from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.faults import Faults
 from dynamo_fast.testing.guard import Guard

@@ -27,7 +27,6 @@ def kill(cluster: Planes, *numbers: int) -> None:
 
 
 def mend(cluster: Planes) -> None:
-    linked = {frozenset((one, two)) for one, two, _ in cluster.ends.values()}
     for one, two in combinations(range(len(cluster.nodes)), 2):
-        if frozenset((one, two)) not in linked:
+        if not cluster.linked(one, two):
             cluster.link(one, two)

@@ -6,15 +6,14 @@ Node numbers count all nodes of both placements, as the rings here do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dynamo_fast.core.change import Step
-from dynamo_fast.core.in_force import in_force, ring_over
-from dynamo_fast.core.placement import Member, Placement, first_placement
-from dynamo_fast.core.ring import Ring
-from dynamo_fast.core.succession import gains, next_placement
+from dynamo_fast.core.in_force import ring_over
+from dynamo_fast.core.succession import gains
 from dynamo_fast.node.keys import partition_range
 from dynamo_fast.storage.schema import decode_record
-from tests.node.planes import PARTITIONS, Answer, PlaneNode, Planes
+from tests.node.planes import PARTITIONS, Answer, Planes
 
 Homes = tuple[int, ...]
 
@@ -22,27 +21,13 @@ Homes = tuple[int, ...]
 class Between(Planes):
     """A cluster that goes from the members `before` to the members `after`, which together are the nodes 0, 1, 2 and so on."""
 
-    def __init__(self, before: Sequence[int], after: Sequence[int], step: Step = Step.NONE, **options: object) -> None:
+    def __init__(self, before: Sequence[int], after: Sequence[int], step: Step = Step.NONE, **options: Any) -> None:
         nodes = len({*before, *after})
         assert {*before, *after} == set(range(nodes))
+        super().__init__(nodes, before=before, after=after, step=step, **options)
         self.before, self.after = before, after
-        self.steps = [step] * nodes
-        super().__init__(nodes, **options)  # type: ignore[arg-type]
-        self.ring = self.old_ring
-
-    def place(self) -> Placement:
-        members = [Member(node_id, host, "", 100) for node_id, host in zip(self.node_ids, self.hosts, strict=True)]
-        were, are = [members[number] for number in self.before], [members[number] for number in self.after]
-        self.old = first_placement(were, PARTITIONS, self.defaults.n)
-        self.new = next_placement(self.old, were, are, self.defaults.n, unsafe=True)
-        self.old_ring, self.new_ring = ring_over(self.old, self.node_ids), ring_over(self.new, self.node_ids)
-        return self.old
-
-    def introduce(self, node: PlaneNode, *, name: int | None = None, ring: Ring | None = None) -> None:
-        known = in_force(self.old, self.new, self.steps[node.number])
-        numbers = [self.node_ids.index(node_id) for node_id in known.node_ids]
-        node.plane.set_placement(known, [self.hosts[number] for number in numbers], [f"node {number}" for number in numbers])
-        node.plane.set_buckets(self.buckets)
+        assert self.new is not None
+        self.old_ring, self.new_ring = self.ring, ring_over(self.new, self.node_ids)
 
     def do(self, step: Step, *numbers: int) -> None:
         """These nodes, or all, do that step from now on."""

@@ -122,7 +122,7 @@ def test_what_is_no_object_is_refused_and_changes_nothing() -> None:
 
 def test_another_placement_is_refused_for_writes_and_reads() -> None:
     cluster = Planes()
-    cluster.introduce(cluster.nodes[1], name=1234)
+    cluster.introduce_as(cluster.nodes[1], name=1234)
     assert reply_to(cluster, MessageType.REPLICATE, replicate(cluster), target=1, origin=0) == [(33, Status.STALE_PLACEMENT, b"")]
     body = encode_read(cluster.placement.name, b"k")
     assert reply_to(cluster, MessageType.READ, body, target=1, origin=0) == [(35, Status.STALE_PLACEMENT, b"")]
@@ -167,7 +167,7 @@ def test_durable_acknowledgements_come_in_the_order_of_the_log_and_after_the_syn
     assert replies == []
     assert cluster.nodes[0].count("sync_queue") == 5
     cluster.nodes[0].plane.disk_synced()
-    cluster.collect(0)
+    cluster.collect(cluster.nodes[0])
     assert replies == [], "the disk had not got that far"
     cluster.finish_syncs(0)
     assert [sent.frame.request_id for sent in replies] == list(range(5))

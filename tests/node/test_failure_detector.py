@@ -60,7 +60,7 @@ def test_a_connection_that_stays_silent_is_closed() -> None:
     for _ in range(120):
         cluster.pass_time(10)
     assert cluster.nodes[0].count("peers_given_up") == 1
-    assert not any({one, two} == {0, 1} for one, two, _ in cluster.ends.values())
+    assert not cluster.linked(0, 1)
 
 
 def test_a_stall_of_our_own_convicts_nobody() -> None:

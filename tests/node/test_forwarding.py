@@ -27,7 +27,7 @@ def test_what_was_forwarded_is_never_forwarded_again() -> None:
     key = cluster.key_away_from(3)
     first = cluster.homes(key)[0]
     reduced = [(*(node for node in cluster.ring.order_of(p) if node != first), first) for p in range(cluster.ring.partitions)]
-    cluster.introduce(cluster.nodes[first], ring=type(cluster.ring)(cluster.ring.partitions, 3, reduced))
+    cluster.introduce_as(cluster.nodes[first], ring=type(cluster.ring)(cluster.ring.partitions, 3, reduced))
     answer = cluster.put(3, key, b"v")
     assert answer.status == Status.STALE_PLACEMENT
     assert answer.flags & STALE_PLACEMENT

@@ -153,7 +153,7 @@ def test_a_link_that_is_replaced_fails_what_waited_on_it() -> None:
     cluster.hold(frames(MessageType.REPLICATE))
     asked = client.put(b"k", b"v")
     cluster.link(0, 1)
-    cluster.collect(0)
+    cluster.collect(cluster.nodes[0])
     assert client.answers[asked].status == Status.QUORUM_FAILED
     cluster.release()
     cluster.under_way.clear()
@@ -168,7 +168,7 @@ def test_a_home_that_answers_after_its_loss_was_noticed_counts() -> None:
     cluster.run()
     (first,) = (sent for sent in replies if sent.origin == 1)
     cluster.nodes[0].plane.peer_down(cluster.node_ids[1])
-    cluster.collect(0)
+    cluster.collect(cluster.nodes[0])
     assert client.answers[asked].status == Status.QUORUM_FAILED, "W of 3 needs all of them"
     cluster.under_way.append(first)
     cluster.release()

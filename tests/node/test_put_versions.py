@@ -136,7 +136,7 @@ def test_a_client_that_has_gone_gets_no_answer_and_harms_nobody() -> None:
     client, other = cluster.client(0), cluster.client(0)
     client.put(b"k", b"v")
     client.connection.close("gone")
-    cluster.collect(0)
+    cluster.collect(cluster.nodes[0])
     asked = other.get(b"k")
     cluster.run()
     assert client.answers == {}

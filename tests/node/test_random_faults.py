@@ -81,7 +81,7 @@ class World:
     def err(self) -> None:
         cluster, chance = self.cluster, self.chance
         here, there = chance.sample(range(4), 2)
-        linked = any((one, two) == (here, there) for one, two, _ in cluster.ends.values())
+        linked = cluster.linked(here, there)
         kind = chance.choice(["link", "link", "mend", "lose", "repeat", "hold", "release", "release", "restart", "rot", "disk", "time"])
         if kind == "link" and linked:
             cluster.cut(here, there)

@@ -178,7 +178,7 @@ def test_after_a_change_of_placement_what_was_asked_before_repairs_nobody() -> N
     asked = client.get(b"k")
     cluster.run()
     for node in cluster.nodes:
-        cluster.introduce(node, name=77)
+        cluster.introduce_as(node, name=77)
     repairs = cluster.hold(REPAIRS)
     cluster.under_way += replies
     cluster.run()

@@ -5,7 +5,8 @@ import math
 import pytest
 import trio
 
-from dynamo_fast.testing.clock import Clock, Stuck
+from dynamo_fast.testing.agenda import Stuck
+from dynamo_fast.testing.clock import Clock
 from dynamo_fast.testing.cluster import only
 from dynamo_fast.testing.private import deterministic
 
