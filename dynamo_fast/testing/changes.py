@@ -86,7 +86,7 @@ def lost_member(faults: Faults) -> bool:
     if not members:
         return False
     name = faults.chance.choice(members)
-    if faults.cluster[name].destroyed or not faults.operator.lose(name, destroyed=faults.chance.random() < 0.7):
+    if faults.operator.cluster[name].destroyed or not faults.operator.lose(name, destroyed=faults.chance.random() < 0.7):
         return False
     faults.later(faults.operator.bury, name)
     return True

@@ -16,6 +16,7 @@ from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.testing.causes import Causes
 from dynamo_fast.testing.history import Fate, History, Version, Write
 
+ACTOR_BYTES = 24  # of a dot: node and epoch
 Final = Mapping[bytes, Sequence[Version]]  # by key, the versions that remain when all is healed
 
 
@@ -80,7 +81,7 @@ def zombies(history: History, final: Final, applied_twice: Callable[[Write], boo
 def phantoms(history: History, final: Final) -> list[Violation]:
     """Shown or there, although nobody wrote it, or its writer was told that it certainly was not applied."""
     found = [
-        Violation("no phantom", read.key, f"read {read.number} of {read.key!r} showed {value[:40]!r}, which nobody wrote there")
+        Violation("no phantom", read.key, f"read {read.number} of {read.key!r} showed {value[:40]!r}, which nobody wrote there, or twice")
         for read in history.reads
         for value in read.strange
     ]
@@ -107,6 +108,26 @@ def dishonest_refusals(history: History, applied: Callable[[Write], bool]) -> li
         for one in history.writes
         if one.fate is Fate.NOT_APPLIED and applied(one)
     ]
+
+
+def copies_missing(write: Write, copies: int, on_disk: int) -> list[Violation]:
+    """A put that is being acknowledged: on how many machines are copies of it, and on how many disks."""
+    if copies >= write.w and on_disk >= write.dw:
+        return []
+    text = f"write {write.number} of {write.key!r} by {write.actor} was acknowledged with {copies} copies, {on_disk} of them on disk"
+    return [Violation("acknowledged is W copies, DW on disk", write.key, f"{text} (W={write.w} DW={write.dw})")]
+
+
+def retries_applied(history: History, dots: Callable[[Write], Sequence[tuple[bytes, float]]], deadline_s: float) -> list[Violation]:
+    """A coordinator made two versions of one put within its deadline, though it has held the key all the time. `dots` of a write: node,
+    epoch and counter, and when each was made."""
+    found = []
+    for write in history.writes:
+        actors = [dot[:ACTOR_BYTES] for dot, made_s in dots(write) if made_s <= write.began_s + deadline_s]
+        if len(set(actors)) < len(actors):
+            text = f"write {write.number} of {write.key!r} by {write.actor} is {len(actors)} versions, two of one coordinator"
+            found.append(Violation("a retry makes one version", write.key, text))
+    return found
 
 
 def lost_items(history: History, final_carts: Mapping[bytes, frozenset[bytes]]) -> list[Violation]:

@@ -30,11 +30,12 @@ from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record, encode_store_key
 from dynamo_fast.testing.clock import Clock
 from dynamo_fast.testing.dots import DotRegistry
-from dynamo_fast.testing.machine import Machine, State
+from dynamo_fast.testing.machine import Machine
 from dynamo_fast.testing.members import connected, newest_placement, newest_view, unsettled
 from dynamo_fast.testing.network import Network, Stream
 from dynamo_fast.testing.private import deterministic
 from dynamo_fast.testing.rare import Rare
+from dynamo_fast.testing.state import State
 from dynamo_fast.testing.trace import Trace
 from dynamo_fast.wire.membership_messages import ChangeReply, ChangeRequest
 

@@ -43,13 +43,14 @@ cdef class DotRegistry:
             known = self.named.get(key)
             if known is None:
                 self.named[key] = version
-                self.of_put.setdefault(put_id, []).append((store_key, key[24:]))
+                self.of_put.setdefault(put_id, []).append((store_key, key[24:], self.now_s))
             elif known != version:
                 self.violations.append(f"the dot {key[24:].hex()} of {store_key.hex()} names two versions: {known!r} and {version!r}")
         return 0
 
-    def dots(self, bytes put_id not None) -> list[tuple[bytes, bytes]]:
-        """The (store key, dot) that a put was given, in order of appearance; a dot is node[16], epoch and counter, little-endian."""
+    def dots(self, bytes put_id not None) -> list[tuple[bytes, bytes, float]]:
+        """The (store key, dot, `now_s` then) that a put was given, in order of appearance; a dot is node[16], epoch and counter,
+        little-endian."""
         return self.of_put.get(put_id, [])
 
     def put_of(self, bytes store_key not None, bytes dot not None) -> bytes | None:

@@ -8,24 +8,84 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from dynamo_fast.testing.agenda import Agenda
 from dynamo_fast.testing.changes import MEMBERS
-from dynamo_fast.testing.cluster import Cluster
+from dynamo_fast.testing.faulty_engine import FaultyEngine
 from dynamo_fast.testing.guard import Guard
-from dynamo_fast.testing.machine import Machine, State
 from dynamo_fast.testing.network import Link
-from dynamo_fast.testing.operator import Operator
+from dynamo_fast.testing.state import State
+from dynamo_fast.testing.trace import Trace
+
+if TYPE_CHECKING:
+    from dynamo_fast.testing.operator import Operator
 
 YEAR_S = 365 * 86400
 
 
-class Faults:
-    """Mischief on a cluster. `every_s`: between two faults, in the mean; `lasts_s`: how long one lasts, in the mean."""
+class Machine(Protocol):
+    """What can be done to a machine, whatever runs on it."""
 
-    def __init__(self, cluster: Cluster, guard: Guard, chance: random.Random, kinds: Sequence[str], every_s: float, lasts_s: float) -> None:
+    name: str
+    wall_offset_ms: int
+    sync_s: float
+    fail_next_sync: str | None
+    die_in_pass: str | None
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def destroyed(self) -> bool: ...
+    @property
+    def engine(self) -> FaultyEngine: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def cut_power(self) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def reset_connections(self, chance: random.Random) -> bool: ...
+    def fill_disk(self) -> None: ...
+    def empty_disk(self) -> None: ...
+    def own_records(self) -> list[bytes]: ...
+    def wipe(self) -> None: ...
+    def snapshot(self) -> object: ...
+    def restore(self, backup: object) -> None: ...
+
+
+class Network(Protocol):
+    """What can be done to a network."""
+
+    def link(self, one: str, two: str) -> Link: ...
+    def go_on(self) -> None: ...
+
+
+class World(Protocol):
+    """What mischief is done to: a simulated cluster of either tier."""
+
+    @property
+    def clock(self) -> Agenda: ...
+    @property
+    def trace(self) -> Trace: ...
+    @property
+    def network(self) -> Network: ...
+    @property
+    def machines(self) -> Mapping[str, Machine]: ...
+    def heal_now(self) -> None: ...
+
+
+class Faults:
+    """Mischief on a cluster. `every_s`: between two faults, in the mean; `lasts_s`: how long one lasts, in the mean.
+
+    `operator`: who changes the members, where a kind of fault is that.
+    """
+
+    def __init__(self, cluster: World, guard: Guard, chance: random.Random, kinds: Sequence[str], every_s: float, lasts_s: float,
+                 operator: Operator | None = None) -> None:  # fmt: skip
         self.cluster, self.guard, self.chance = cluster, guard, chance
-        self.operator = Operator(cluster, guard, random.Random(f"{cluster.seed} operator"))
+        self._operator = operator
         self.counts: dict[str, int] = {}
         self.every_s, self.lasts_s = every_s, lasts_s
         self._kinds = [KINDS[name] for name in kinds]
@@ -48,6 +108,11 @@ class Faults:
         self.cluster.heal_now()
         for machine in self.machines:
             machine.engine.sync()
+
+    @property
+    def operator(self) -> Operator:
+        assert self._operator is not None, "a run in which members change has an operator"
+        return self._operator
 
     @property
     def machines(self) -> list[Machine]:
@@ -212,8 +277,7 @@ def refused_dials(faults: Faults) -> bool:
 
 def resets(faults: Faults) -> bool:
     """Some connections of one machine break at both ends."""
-    reactor = faults.one().reactor_or_none
-    return reactor is not None and reactor.reset(faults.chance)
+    return faults.one().reset_connections(faults.chance)
 
 
 def kill(faults: Faults) -> bool:
@@ -300,11 +364,7 @@ def failed_fsync(faults: Faults) -> bool:
 def rot(faults: Faults) -> bool:
     """Some records of one machine cannot be read any more; not hints, which only a scrub would find to be gone."""
     machine = faults.one()
-    if machine.node is None or machine.node.cluster.placement is None:
-        return False
-    homes, tree = faults.cluster.homes_of_partitions(), machine.engine.forest
-    records = machine.engine.scan(bytes(24), b"\xff" * 24, 1000)
-    keys = [store_key for store_key, _ in records if machine in homes[tree.place(store_key[:16])[0]]]
+    keys = machine.own_records()
     if not keys or not faults.guard.may_destroy(machine.name):
         return False
     for store_key in faults.chance.sample(keys, min(len(keys), 3)):
@@ -321,7 +381,7 @@ def stale_backup(faults: Faults) -> bool:
     """A machine goes back to what its disk held when the round began."""
     machine = faults.one()
     backup = faults._backups.get(machine.name)
-    return backup is not None and faults.replace_disk(machine, lambda: machine.restore(backup))  # type: ignore[arg-type]
+    return backup is not None and faults.replace_disk(machine, lambda: machine.restore(backup))
 
 
 def clock_jump(faults: Faults) -> bool:

@@ -18,6 +18,7 @@ cdef class FaultyEngine(Engine):
     cdef readonly uint64_t writes   # log writes that have worked
     cdef readonly uint64_t written_to   # log position up to which log writes have worked
     cdef DotRegistry dots           # is shown every record that is stored; None: nobody
+    cdef set uncounted              # those of them whose hashes do not stand in the tree any more
     cdef set damaged                # store keys whose records cannot be read
     cdef str refusal
     cdef bint syncing               # on_sync has been called and finish_syncs not yet

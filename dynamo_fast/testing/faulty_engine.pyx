@@ -34,6 +34,7 @@ cdef class FaultyEngine(Engine):
         self.forest = inner.forest
         self.suspected = inner.suspected    # one and the same
         self.damaged = set()
+        self.uncounted = set()
         self.journal = deque() if journal else None
         self.dots = dots
 
@@ -86,6 +87,7 @@ cdef class FaultyEngine(Engine):
     def put_back(self, records: dict[bytes, bytes]) -> None:
         """The disk holds these records and no others."""
         self.inner = MemoryEngine(partitions=self.inner.forest.partitions)
+        self.uncounted.clear()
         self.forest = self.inner.forest
         for store_key, record in sorted(records.items()):
             self.inner.put(store_key, record)
@@ -105,6 +107,11 @@ cdef class FaultyEngine(Engine):
         """The record under that store key cannot be read until another one is stored there, or it is removed."""
         self.damaged.add(store_key)
 
+    @property
+    def rotten(self) -> frozenset[bytes]:
+        """The store keys whose records cannot be read."""
+        return frozenset(self.damaged)
+
     cdef int find(self, const uint8_t *store_key, RecordView *view) except -1:
         if PyBytes_FromStringAndSize(<const char *>store_key, STORE_KEY_BYTES) in self.damaged:
             self.suspected.set(self.forest.partition_of(store_key), True)
@@ -112,9 +119,9 @@ cdef class FaultyEngine(Engine):
         return self.inner.find(store_key, view)
 
     cdef uint64_t hash_in_tree(self, const uint8_t *store_key, bytes key, uint64_t old_hash) except? 0:
-        """Nobody can tell the hash of a record that cannot be read, which still stands in the tree; a scrub would find out, and there is none."""
+        """Nobody can tell the hash of a record that cannot be read, which stands in the tree until `recompute` has found out."""
         cdef RecordView view
-        if key in self.damaged and self.inner.find(store_key, &view) == FIND_RECORD:
+        if key in self.damaged and key not in self.uncounted and self.inner.find(store_key, &view) == FIND_RECORD:
             return view.hash
         return old_hash
 
@@ -125,6 +132,7 @@ cdef class FaultyEngine(Engine):
         replaced = self.inner.get(key) if self.journal is not None else None
         self.inner.store(store_key, record, n, self.hash_in_tree(store_key, key, old_hash))
         self.damaged.discard(key)
+        self.uncounted.discard(key)
         self.unwritten = True
         self.written += n
         if self.journal is not None:
@@ -142,6 +150,7 @@ cdef class FaultyEngine(Engine):
             self.on_removal(key, replaced)
         self.inner.remove(store_key, self.hash_in_tree(store_key, key, old_hash))
         self.damaged.discard(key)
+        self.uncounted.discard(key)
         self.unwritten = True
         self.written += STORE_KEY_BYTES
         if self.journal is not None:
@@ -199,6 +208,7 @@ cdef class FaultyEngine(Engine):
         start, end = scrubbing.leaf_range(partition, leaf, self.forest.partitions, self.forest.leaf_count)
         sums = scrubbing.sum_up(self.scan(start, end, scrubbing.ALL), iter(()), None)
         corrected = scrubbing.correct(self.forest, partition, leaf, start, sums.visible)
+        self.uncounted |= {key for key in self.damaged if self.forest.place(key[:16]) == (partition, leaf)}
         if corrected:
             self.suspect(partition)
         return LeafFindings(sums.visible_records, corrected=corrected)

@@ -43,6 +43,7 @@ class Write:
     fate: Fate = Fate.OPEN
     ended_s: float = 0.0
     told: str = ""  # the error, if there was one
+    clocked: frozenset[int] = frozenset()  # those of `seen` that its context covers by its clock
 
 
 @dataclass(slots=True)
@@ -128,12 +129,19 @@ def write_of(value: bytes) -> int | None:
 
 
 def writes_in(history: History, key: bytes, values: Iterable[bytes]) -> tuple[frozenset[int], tuple[bytes, ...]]:
-    """The writes behind the values of one key, and the values that no write of that key made."""
-    known, strange = [], []
+    """The writes behind the values of one key, and the values that no write of that key made, or that stand there a second time."""
+    known: set[int] = set()
+    strange = []
     for value in values:
         number = write_of(value)
-        if number is None or number >= len(history.writes) or history.writes[number].key != key or history.writes[number].tombstone:
+        made = None if number is None or number >= len(history.writes) else history.writes[number]
+        if made is None or made.key != key or made.tombstone or made.number in known:
             strange.append(value)
         else:
-            known.append(number)
+            known.add(made.number)
     return frozenset(known), tuple(strange)
+
+
+def join_carts(carts: Iterable[bytes]) -> bytes:
+    """The union of sets of items."""
+    return b",".join(sorted({item for cart in carts for item in cart.split(b",") if item}))

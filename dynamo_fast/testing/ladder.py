@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Protocol
 
 from dynamo_fast.client.context import seen_in
 from dynamo_fast.core.siblings import ObjectError, Siblings
-from dynamo_fast.testing.cluster import Cluster
-from dynamo_fast.testing.network import Pipe
+from dynamo_fast.testing.agenda import Agenda
 from dynamo_fast.wire.data_messages import decode_get, decode_get_reply, decode_put, decode_read, decode_replicate
 from dynamo_fast.wire.errors import WireError
 from dynamo_fast.wire.frame import Frame, FrameCutter
@@ -15,6 +15,24 @@ from dynamo_fast.wire.status import MessageType, Status
 
 REQUESTS = {MessageType.PUT, MessageType.GET, MessageType.REPLICATE, MessageType.READ}
 REPLIES = {MessageType.PUT_REPLY, MessageType.GET_REPLY, MessageType.REPLICATE_REPLY, MessageType.READ_REPLY}
+
+
+class Pipe(Protocol):
+    """One direction of a connection, in either tier."""
+
+    @property
+    def names(self) -> tuple[str, str]: ...  # of the hosts from and to which it leads
+    @property
+    def back(self) -> Pipe: ...
+
+
+class Watched(Protocol):
+    """A simulated cluster of either tier."""
+
+    @property
+    def clock(self) -> Agenda: ...
+    @property
+    def network(self) -> Any: ...  # its `on_chunk` is called with every pipe and chunk
 
 
 class Ladder:
@@ -26,7 +44,7 @@ class Ladder:
         self._cutters: dict[Pipe, FrameCutter | None] = {}
         self._asked: set[tuple[Pipe, int]] = set()  # requests about the key that have no reply yet, by the pipe the reply takes
 
-    def watch(self, cluster: Cluster) -> None:
+    def watch(self, cluster: Watched) -> None:
         self._cluster = cluster
         cluster.network.on_chunk = self._chunk
 
@@ -49,7 +67,7 @@ class Ladder:
             what = self._request(frame)
             if what is None:
                 return
-            self._asked.add((pipe.target.pipe, frame.request_id))
+            self._asked.add((pipe.back, frame.request_id))
         elif frame.type in REPLIES and (pipe, frame.request_id) in self._asked:
             self._asked.discard((pipe, frame.request_id))
             what = reply_text(frame)
@@ -57,7 +75,8 @@ class Ladder:
             what = f"{len(frame.body)} bytes in which the key stands"
         else:
             return
-        self.note(f"{pipe.source.host:>7} -> {pipe.target.host:<7} {MessageType(frame.type).name:<15} #{frame.request_id:x} {what}")
+        origin, target = pipe.names
+        self.note(f"{origin:>7} -> {target:<7} {MessageType(frame.type).name:<15} #{frame.request_id:x} {what}")
 
     def _request(self, frame: Frame) -> str | None:
         """A request about the key in words; None for one about another key."""

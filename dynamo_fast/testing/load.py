@@ -15,7 +15,8 @@ from dynamo_fast.testing import checkers
 from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.history import Fate, History, Version, write_of
-from dynamo_fast.testing.workload import Actor, Habits, Probes, PutIds
+from dynamo_fast.testing.user import Habits, Probes
+from dynamo_fast.testing.workload import Actor, PutIds
 
 N = 3
 ACTORS = 3

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from dynamo_fast.testing.environment import VirtualEnv
 from dynamo_fast.testing.faulty_engine import FaultyEngine
 from dynamo_fast.testing.private import Life
 from dynamo_fast.testing.reactor import Listener, VirtualReactor
+from dynamo_fast.testing.state import State
 
 if TYPE_CHECKING:
     from dynamo_fast.testing.cluster import Cluster
@@ -33,16 +33,6 @@ DATA = Path("/data")
 WALL_MS = 1_700_000_000_000
 RESTART_S = 1.0  # after a failed fsync, as `dynamo-fast serve` does
 PORT = 7400
-
-
-class State(Enum):
-    """STOPPED: no process. FROZEN: one that stands still. DARK: no power either. DESTROYED: that, for good, and nothing on its disk."""
-
-    STOPPED = "stopped"
-    RUNNING = "running"
-    FROZEN = "frozen"
-    DARK = "dark"
-    DESTROYED = "destroyed"
 
 
 class Machine:
@@ -101,9 +91,9 @@ class Machine:
         assert self._reactor is not None, f"{self.name} is {self.state.value}"
         return self._reactor
 
-    @property
-    def reactor_or_none(self) -> VirtualReactor | None:
-        return self._reactor
+    def reset_connections(self, chance: random.Random) -> bool:
+        """Some of its connections break, at both ends; whether there were any."""
+        return self._reactor is not None and self._reactor.reset(chance)
 
     def wall_ms(self) -> int:
         return max(0, WALL_MS + self.wall_offset_ms + int(self.cluster.clock.now * 1000))
@@ -214,9 +204,18 @@ class Machine:
         return False
 
     def _before_pass(self) -> None:
+        self.cluster.dots.now_s = self.cluster.clock.now
         self._stored_at = self.engine.position  # what tasks have stored between passes they have written
 
     _stored_at = 0  # log position before this pass
+
+    def own_records(self) -> list[bytes]:
+        """The store keys of what it holds as a home; none while it knows of no placement."""
+        if self.node is None or self.node.cluster.placement is None:
+            return []
+        homes = self.cluster.homes_of_partitions()
+        records = self.engine.scan(bytes(24), b"\xff" * 24, 1000)
+        return [store_key for store_key, _ in records if self in homes[self.engine.forest.place(store_key[:16])[0]]]
 
     # What can happen to it ----------------------------------------------------------------------------------------------------------
 
@@ -283,9 +282,10 @@ class Machine:
         """All that the disk holds, as a backup."""
         return dict(self.disk.files), self.engine.surviving(self.engine.written_to)
 
-    def restore(self, backup: tuple[dict[Path, bytes], dict[bytes, bytes]]) -> None:
+    def restore(self, backup: object) -> None:
         """The disk of a machine that is off holds what a backup held."""
         assert self.state in (State.STOPPED, State.DARK), "restore a machine that runs"
+        assert isinstance(backup, tuple), "a backup is what `snapshot` has made"
         self.disk.files = dict(backup[0])
         self.engine.replace_disk(backup[1])
 

@@ -114,6 +114,16 @@ class Pipe:
         self._last_s = 0.0
         self._stuck_since_s = -1.0
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the hosts from and to which it leads."""
+        return self.source.host, self.target.host
+
+    @property
+    def back(self) -> Pipe:
+        """The other direction."""
+        return self.target.pipe
+
     def send(self, data: bytes | None) -> None:
         link, chance, now_s = self.link, self.network.chance, self.network.clock.now
         arrives_s = now_s + link.delay_s - math.log(1.0 - chance.random()) * link.jitter_s  # expovariate, without a call

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 from multiprocessing import get_context
 
 from dynamo_fast.testing.ladder import Ladder
-from dynamo_fast.testing.simulation import Verdict, simulate
+from dynamo_fast.testing.simulation import simulate
 from dynamo_fast.testing.swarm import draw
+from dynamo_fast.testing.verdict import Verdict
 
 VIOLATIONS_SHOWN = 5
 YOUNG_OBJECTS = 20_000  # before they are looked through for garbage: a run makes many that live long, and few cycles

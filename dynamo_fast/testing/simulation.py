@@ -8,9 +8,9 @@ What remains, and what a client can then read of it, is judged together with eve
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import trio
 
@@ -22,17 +22,21 @@ from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing import checkers, cluster, rest
-from dynamo_fast.testing.checkers import Final, Violation
 from dynamo_fast.testing.agenda import Stuck
+from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.faults import Faults
 from dynamo_fast.testing.guard import Guard
-from dynamo_fast.testing.history import Fate, History, Version, Write, write_of
+from dynamo_fast.testing.history import Fate, History, Write
+from dynamo_fast.testing.judgement import applied_twice, judge
 from dynamo_fast.testing.machine import Machine
 from dynamo_fast.testing.members import members_of, unsettled
+from dynamo_fast.testing.operator import Operator
 from dynamo_fast.testing.rare import Rare
 from dynamo_fast.testing.swarm import Mix
-from dynamo_fast.testing.workload import CART, Actor, Probes, PutIds, join_carts
+from dynamo_fast.testing.user import Probes
+from dynamo_fast.testing.verdict import Verdict
+from dynamo_fast.testing.workload import Actor, PutIds
 
 N = 3
 RECOVERY_S = 60.0  # from healing until every node is connected, and from then until the homes agree
@@ -43,24 +47,6 @@ OUTLIVE_WRITES = 10
 LAST_WRITE_WINS = "lww"
 
 
-@dataclass
-class Verdict:
-    """What a seed came to."""
-
-    mix: Mix
-    violations: list[Violation] = field(default_factory=list)
-    digest: str = ""  # of the trace
-    cpu_s: float = 0.0
-    simulated_s: float = 0.0
-    events: int = 0  # of the clock's agenda
-    chunks: int = 0  # of bytes delivered
-    acknowledged: int = 0
-    stale_reads: int = 0  # of sloppy reads: what linearizability would forbid
-    faults: dict[str, int] = field(default_factory=dict)
-    probes: dict[str, int] = field(default_factory=dict)
-    rare: dict[str, int] = field(default_factory=dict)  # branches taken on purpose, by site
-
-
 class Simulation:
     """The parts of one run."""
 
@@ -68,7 +54,9 @@ class Simulation:
         self.mix, self.cluster = mix, cluster
         self.history, self.probes, self.put_ids = History(), Probes(), PutIds()
         self.guard = Guard((max(w, dw), dw) for w, dw in mix.habits.writes)
-        self.faults = Faults(cluster, self.guard, random.Random(f"{mix.seed} faults"), mix.kinds, mix.fault_every_s, mix.fault_lasts_s)
+        self.operator = Operator(cluster, self.guard, random.Random(f"{mix.seed} operator"))
+        self.faults = Faults(cluster, self.guard, random.Random(f"{mix.seed} faults"), mix.kinds, mix.fault_every_s, mix.fault_lasts_s,
+                             self.operator)  # fmt: skip
         self.rare = cluster.rare = Rare(mix.seed)
         self.violations: list[Violation] = []
         self.history.forgets = "limits.grace_s" in mix.settings
@@ -159,7 +147,7 @@ class Simulation:
         """A hint may go when its owner has it on disk (one that is too old to wait goes elsewhere, and destroyed disks have nothing); what
         had been a home's copy when W of the homes have it there."""
         parts, node = decode_record(record), machine.node
-        if node is None or node.cluster.hint_placement is None or machine.name in self.faults.operator.lost:
+        if node is None or node.cluster.hint_placement is None or machine.name in self.operator.lost:
             return
         partition = machine.engine.forest.place(store_key[:16])[0]
         placements = node.cluster.unretired
@@ -188,7 +176,7 @@ class Simulation:
 
     async def _settle(self) -> bool:
         """False when the nodes do not find each other again, or do not come to an end with the changes of members."""
-        cluster, operator = self.cluster, self.faults.operator
+        cluster, operator = self.cluster, self.operator
         try:
             await cluster.until(lambda: rest.well(cluster), RECOVERY_S)
         except trio.TooSlowError:
@@ -207,7 +195,7 @@ class Simulation:
 
     async def _come_to_rest(self, judge: Client) -> None:
         """Returns when all homes of all keys should hold the same, on disk."""
-        cluster, operator = self.cluster, self.faults.operator
+        cluster, operator = self.cluster, self.operator
         with trio.move_on_after(RECOVERY_S):
             while rest.strays(cluster, operator.lost) or rest.diverged_trees(cluster) or rest.in_doubt(cluster):  # noqa: ASYNC110
                 await trio.sleep(LOOK_S)
@@ -246,36 +234,22 @@ class Simulation:
     # Judgement ----------------------------------------------------------------------------------------------------------------------
 
     def _judge(self) -> None:
-        history, dots = self.history, self.cluster.dots
-        copies = {key: self._copies(key) for key in history.keys_written()}
-        final = {key: self._versions(homes) for key, homes in copies.items()}
-        plain: Final = {key: versions for key, versions in final.items() if not key.startswith(CART)}
-        carts = {key: items_of(versions) for key, versions in final.items() if key.startswith(CART)}
-        found = self.violations
-
-        def applied_twice(write: Write) -> bool:
-            return len(dots.dots(write.put_id)) > 1
-
-        found += [Violation("a dot is never issued twice", b"", text) for text in dots.violations]
-        found += checkers.lost_writes(history, plain)
-        found += checkers.lost_items(history, carts)
-        found += checkers.zombies(history, plain, applied_twice, lossless=self.guard.lossless)
-        found += checkers.phantoms(history, plain)
-        found += checkers.dishonest_refusals(history, lambda write: bool(write.put_id and dots.dots(write.put_id)))
-        found += checkers.several_winners(history, plain)
-        found += checkers.diverged(copies)
-        found += checkers.broken_sessions(history)
-        if self.guard.lossless:
-            found += checkers.stale_reads(history, N)
-        found += rest.diverged_trees(self.cluster)
+        copies = {key: self._copies(key) for key in self.history.keys_written()}
+        lossless = self.guard.lossless
+        self.violations += judge(self.history, self.cluster.dots, self._dots_of, copies, n=N, lossless=lossless, regular=lossless,
+                                 deadline_s=self.mix.habits.deadline_s)  # fmt: skip
+        self.violations += rest.diverged_trees(self.cluster)
         for machine in self.cluster.machines.values():
-            found += [Violation("no bug meets a frame", b"", f"{machine.name}: {error!r}") for error in machine.errors]
-        found += [
+            self.violations += [Violation("no bug meets a frame", b"", f"{machine.name}: {error!r}") for error in machine.errors]
+        self.violations += [
             Violation("no process dies of an error", b"", f"{name}: {error!r}")
             for name, error in self.cluster.refused
             if not isinstance(error, OSError)
         ]
-        self.probes.hit("writes applied by two coordinators", sum(applied_twice(one) for one in history.writes))
+        self.probes.hit("writes applied by two coordinators", sum(applied_twice(one, self._dots_of) for one in self.history.writes))
+
+    def _dots_of(self, write: Write) -> list[tuple[bytes, float]]:
+        return [(dot, made_s) for _, dot, made_s in self.cluster.dots.dots(write.put_id)] if write.put_id else []
 
     def _copies(self, key: bytes) -> dict[str, bytes | None]:
         """What each home holds of a key, packed."""
@@ -286,18 +260,6 @@ class Simulation:
             record = machine.engine.get(store_key)
             found[machine.name] = None if record is None else decode_record(record).packed
         return found
-
-    def _versions(self, copies: dict[str, bytes | None]) -> list[Version]:
-        """All that any home has, merged; a delete's write is found by its put id."""
-        of_put = self._of_put()
-        merged = Siblings.reconcile([Siblings(one) for one in copies.values() if one is not None])
-        return [
-            Version(of_put.get(one.request_id) if one.tombstone else write_of(one.value), one.value, one.tombstone)
-            for one in merged.siblings
-        ]
-
-    def _of_put(self) -> dict[bytes, int]:
-        return {one.put_id: one.number for one in self.history.writes if one.put_id}
 
 
 def lasting(cluster: Cluster) -> list[str]:
@@ -311,11 +273,6 @@ def lasting(cluster: Cluster) -> list[str]:
 def homes_in(placement: Placement, partition: int) -> list[bytes]:
     """The ids of a partition's homes in a placement, in the order of their slots."""
     return [placement.node_ids[node] for node in placement.table[partition][: placement.replicas]]
-
-
-def items_of(versions: Sequence[Version]) -> frozenset[bytes]:
-    """What is in a cart that ended with these versions."""
-    return frozenset(join_carts([one.value for one in versions]).split(b","))
 
 
 def simulate(mix: Mix, watch: Callable[[Cluster], None] = lambda cluster: None) -> Verdict:
@@ -345,5 +302,5 @@ def simulate(mix: Mix, watch: Callable[[Cluster], None] = lambda cluster: None) 
     verdict.stale_reads = len(checkers.stale_reads(history, N, strict_only=False))
     verdict.faults = simulation.faults.counts
     verdict.rare = simulation.rare.counts
-    verdict.probes = simulation.probes.counts | simulation.faults.operator.counts | world.totals
+    verdict.probes = simulation.probes.counts | simulation.operator.counts | world.totals
     return verdict

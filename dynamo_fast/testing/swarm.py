@@ -12,7 +12,7 @@ from typing import Any
 
 from dynamo_fast.testing import faults
 from dynamo_fast.testing.changes import MEMBERS
-from dynamo_fast.testing.workload import Habits
+from dynamo_fast.testing.user import Habits
 
 WRITES = (  # the (W, DW) that a run's writes choose among
     ((2, 1),), ((2, 2),), ((2, 1), (2, 2), (3, 1)), ((1, 1), (2, 1)), ((2, 0),), ((3, 3), (2, 2)), ((1, 0), (1, 1), (2, 0)), ((3, 2),),

@@ -118,6 +118,31 @@ def test_certainly_not_applied_is_certain() -> None:
     assert checkers.phantoms(history, {}) != []
 
 
+def test_what_is_shown_twice_is_strange() -> None:
+    history = History()
+    one = written(history)
+    assert writes_in(history, KEY, [value_of(one.number)] * 2) == ({0}, (value_of(0),))
+
+
+@pytest.mark.parametrize(("copies", "on_disk", "enough"), [(3, 1, True), (2, 1, True), (1, 1, False), (3, 0, False)])
+def test_an_acknowledged_put_has_its_copies(copies: int, on_disk: int, enough: bool) -> None:
+    write = written(History(), w=2, dw=1)
+    assert (checkers.copies_missing(write, copies, on_disk) == []) is enough
+
+
+@pytest.mark.parametrize(("dots", "twice"), [
+    ([], False),
+    ([(b"a" * 24 + b"1" * 8, 0.0)], False),
+    ([(b"a" * 24 + b"1" * 8, 0.0), (b"b" * 24 + b"1" * 8, 0.1)], False),  # two coordinators
+    ([(b"a" * 24 + b"1" * 8, 0.0), (b"a" * 24 + b"2" * 8, 0.1)], True),
+    ([(b"a" * 24 + b"1" * 8, 0.0), (b"a" * 24 + b"2" * 8, 1.1)], False),  # the deadline was over, and the id may be forgotten
+])  # fmt: skip
+def test_a_coordinator_makes_one_version_of_a_put(dots: list[tuple[bytes, float]], twice: bool) -> None:
+    history = History()
+    written(history)
+    assert (checkers.retries_applied(history, lambda write: dots, 1.0) != []) is twice
+
+
 def test_items_of_a_cart_stay() -> None:
     history = History(carts=[Cart(b"cart", b"book", Fate.OK), Cart(b"cart", b"pen", Fate.UNKNOWN)])
     assert checkers.lost_items(history, {b"cart": frozenset([b"book"])}) == []

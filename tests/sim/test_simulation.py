@@ -17,8 +17,9 @@ from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.faults import KINDS
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.machine import Machine
-from dynamo_fast.testing.simulation import Verdict, simulate
+from dynamo_fast.testing.simulation import simulate
 from dynamo_fast.testing.swarm import draw
+from dynamo_fast.testing.verdict import Verdict
 
 SEEDS = int(os.environ.get("DYNAMO_FAST_SIM_SEEDS", "200"))
 CHUNK = 20

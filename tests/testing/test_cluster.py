@@ -11,7 +11,7 @@ import trio
 
 import dynamo_fast.testing
 from dynamo_fast.client.errors import DynamoError, NotApplied
-from dynamo_fast.testing.machine import State
+from dynamo_fast.testing.state import State
 
 
 async def a_little_of_everything(cluster: dynamo_fast.testing.Cluster) -> tuple[str, float]:

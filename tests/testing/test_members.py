@@ -11,8 +11,8 @@ from dynamo_fast.core.membership import Leave, NodeEntry, WeightChange, hybrid_t
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.node.cluster import UnderWay
 from dynamo_fast.testing.cluster import Cluster, name_of
-from dynamo_fast.testing.machine import State
 from dynamo_fast.testing.members import members_of, unsettled
+from dynamo_fast.testing.state import State
 
 
 def test_every_machine_has_a_name_of_its_own() -> None:
