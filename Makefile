@@ -13,6 +13,7 @@ KILLS ?= 100
 FUZZ_SECONDS ?= 30
 MINUTES ?= 60
 SEEDS ?= 500
+TIER ?= core nodes
 FIRST ?= 0
 DATA ?= data
 # SOAK=1 adds the forty minutes of soaking to `make compare`.
@@ -105,8 +106,9 @@ crash: .venv/stamp-test  ## kill -9 under load, KILLS=100 times; every acknowled
 reliability: .venv/stamp-test  ## every promise attacked, for MINUTES=60 altogether; the rows go to build/reliability.json
 	@$(BIN)/python -m tests.reliability --minutes $(MINUTES) $(ARGS)
 
-sim: .venv/stamp-test  ## SEEDS=500 clusters under mischief in virtual time, from seed FIRST=0 on; every promise is looked after
-	@$(BIN)/python -m dynamo_fast.testing.sim --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
+sim: .venv/stamp-test  ## SEEDS=500 clusters under mischief in virtual time, from seed FIRST=0 on, of each TIER="core nodes"; every promise is looked after
+	@set -e; for tier in $(TIER); do \
+		$(BIN)/python -m dynamo_fast.testing.sim --tier $$tier --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS); done
 
 mutants: .venv/stamp-test  ## plants every bug of tests/mutants and sees that the simulator, or a test, notices (ARGS="--only NAME --seeds 100")
 	@$(BIN)/python -m tests.mutants $(ARGS)

@@ -57,7 +57,6 @@ class PlaneNode:
     def __init__(self, cluster: Planes, number: int, engine: FaultyEngine, nonce: int) -> None:
         self.number, self.engine, self.nonce = number, engine, nonce
         self.node_id = cluster.node_ids[number]
-        self.wall_offset_ms = 0  # how far its clock on the wall is ahead
         self.outbox = Outbox()
         self.plane = DataPlane(
             node_id=self.node_id, nonce=nonce, engine=engine, limits=cluster.limits, requests=cluster.requests,
@@ -203,11 +202,18 @@ class Planes:
 
     nodes: list[PlaneNode]
 
-    def make_pass(self, node: PlaneNode, arrived: Sequence[tuple[Connection, bytes]]) -> None:
-        """One pass of a node, with what has arrived for it; what it has to say stays in its outbox, and is nothing if its log write failed."""
+    def make_pass(
+        self, node: PlaneNode, arrived: Sequence[tuple[Connection, bytes]], *, wall_offset_ms: int = 0, synced: bool = False
+    ) -> None:
+        """One pass of a node, with what has arrived for it; what it says stays in its outbox; nothing, if its log write failed.
+
+        `wall_offset_ms`: how far its clock on the wall is ahead; `synced`: its disk has finished a sync.
+        """
         outbox, plane = node.outbox, node.plane
         outbox.start_pass()
-        plane.start_pass(self.now_us, self.wall_ms + node.wall_offset_ms)
+        plane.start_pass(self.now_us, self.wall_ms + wall_offset_ms)
+        if synced:
+            plane.disk_synced()
         for connection, data in arrived:
             try:
                 connection.feed(data)

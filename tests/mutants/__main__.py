@@ -3,9 +3,10 @@ notice anything without one.
 
     python -m tests.mutants [--only NAME ...] [--seeds 1000] [--jobs 2]
 
-A mutant is looked for by the simulator, seed after seed up to the first that breaks a promise, or by the tests that its patch names.
-The control is the tree as it is: as many seeds as any mutant needed, and all tests that were named. Rows go to build/mutants.json. The exit
-code is 0 only when every mutant was caught and the control was quiet.
+A mutant of the data planes is looked for by the simulator's core tier, seed after seed up to the first that breaks a promise. One that
+it does not see, and every other, is looked for by the tier of whole nodes likewise, or by the tests that its patch names.
+The control is the tree as it is: as many seeds of each tier as any mutant needed, and all tests that were named. Rows go to
+build/mutants.json. The exit code is 0 only when every mutant was caught and the control was quiet.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dynamo_fast.testing.sim import CORE, NODES
 from tests.mutants.patches import ROOT, DoesNotApply, Mutant, everyone
 
 OUTPUT = ROOT / "build" / "mutants.json"
@@ -41,8 +43,10 @@ BUILD_S, TESTS_S, SEED_S = 900.0, 900.0, 3.0  # how long each may take, the last
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one tree. `by`: the checker or test that noticed, empty when nobody did; `trouble`: why nothing can be said."""
+    """What became of one tree. `tier`: of the simulator that looked at it last, empty for tests; `by`: the checker or test that noticed,
+    empty when nobody did; `trouble`: why nothing can be said."""
 
+    tier: str = ""
     by: str = ""
     text: str = ""
     seed: int | None = None
@@ -92,15 +96,15 @@ class Tree:
         command = ["nice", sys.executable, *words]
         return subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=within_s, check=False)
 
-    def simulate(self, seeds: int) -> Finding:
-        done = self.python("-m", "tests.mutants.hunt", "--seeds", str(seeds), within_s=120 + SEED_S * seeds)
+    def simulate(self, tier: str, seeds: int) -> Finding:
+        done = self.python("-m", "tests.mutants.hunt", "--tier", tier, "--seeds", str(seeds), within_s=120 + SEED_S * seeds)
         if done.returncode < 0:
-            return Finding(by="the process dies", text=f"signal {-done.returncode}: {last_line(done.stderr)}", run=1)
+            return Finding(tier=tier, by="the process dies", text=f"signal {-done.returncode}: {last_line(done.stderr)}", run=1)
         if done.returncode:
             return Finding(trouble=f"the hunt ended with {last_line(done.stderr)}")
         told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert told["package"] == str(self.path), "a hunt looks at the tree it runs in"
-        return Finding(by=told["promise"], text=told["text"], seed=told["seed"], run=told["run"])
+        return Finding(tier=tier, by=told["promise"], text=told["text"], seed=told["seed"], run=told["run"])
 
     def test(self, tests: Sequence[str]) -> Finding:
         done = self.python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, within_s=TESTS_S)
@@ -121,22 +125,32 @@ def look_for(mutant: Mutant, tree: Tree, seeds: int) -> Finding:
     began_s = time.monotonic()
     try:
         trouble = tree.plant(mutant)
-        found = Finding(trouble=trouble) if trouble else tree.test(mutant.tests) if mutant.tests else tree.simulate(seeds)
+        found = Finding(trouble=trouble) if trouble else seek(mutant, tree, seeds)
     except DoesNotApply as error:
         found = Finding(trouble=str(error))
     except subprocess.TimeoutExpired as error:
         found = Finding(by="nothing hangs", text=f"no end within {error.timeout:g} s")
     finally:
         tree.restore(mutant)
-    return Finding(found.by, found.text, found.seed, found.run, found.trouble, time.monotonic() - began_s)
+    return replace(found, seconds=time.monotonic() - began_s)
+
+
+def seek(mutant: Mutant, tree: Tree, seeds: int) -> Finding:
+    """Whoever is cheaper looks first."""
+    if mutant.in_data_planes:
+        found = tree.simulate(CORE, seeds)
+        if found.by or found.trouble:
+            return found
+    return tree.test(mutant.tests) if mutant.tests else tree.simulate(NODES, seeds)
 
 
 def control(trees: Sequence[Tree], mutants: Sequence[Mutant], findings: Sequence[Finding]) -> list[tuple[str, Finding]]:
     """The tree as it is, looked at by everybody who caught a mutant, as long as they took."""
     asked = []
-    seeds = max((one.run for one in findings), default=0)
-    if seeds:
-        asked.append((f"no mutant, {seeds} seeds", trees[0].simulate(seeds)))
+    for tier in (CORE, NODES):
+        seeds = max((one.run for one in findings if one.tier == tier), default=0)
+        if seeds:
+            asked.append((f"no mutant, {seeds} seeds of the tier {tier}", trees[0].simulate(tier, seeds)))
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     if tests:
         asked.append((f"no mutant, {len(tests)} test files", trees[-1].test(tests)))
@@ -145,29 +159,31 @@ def control(trees: Sequence[Tree], mutants: Sequence[Mutant], findings: Sequence
 
 def row(mutant: Mutant, found: Finding, seeds: int) -> dict[str, object]:
     """The mutant's row in build/mutants.json; its figure is the seeds that it took, or the tests that failed at once."""
-    figures = {"figure": int(bool(found.by)), "unit": "failed tests", "target": 1} if mutant.tests else {
+    figures = {"figure": int(bool(found.by)), "unit": "failed tests", "target": 1} if not found.tier else {
         "figure": found.run, "unit": "seeds until caught", "target": seeds}  # fmt: skip
-    told = {"promise": mutant.promise, "caught_by": found.by, "text": found.text, "first_seed": found.seed, "trouble": found.trouble}
+    told = {"tier": found.tier, "promise": mutant.promise, "caught_by": found.by, "text": found.text, "first_seed": found.seed,
+            "trouble": found.trouble}  # fmt: skip
     return {"name": mutant.name, **figures, "ok": bool(found.by) and not found.trouble, **told}
 
 
 def show(mutants: Sequence[Mutant], findings: Sequence[Finding], quiet: Sequence[tuple[str, Finding]]) -> None:
-    table = Table("mutant", "promise", "caught by", "first seed", "seeds run", "s")
+    table = Table("mutant", "promise", "seen by", "caught by", "first seed", "seeds run", "s")
     for mutant, found in zip(mutants, findings, strict=True):
         by = found.trouble or found.by or "NOBODY"
         seed = "" if found.seed is None else str(found.seed)
-        table.add_row(mutant.name, str(mutant.promise), by, seed, str(found.run or ""), f"{found.seconds:.0f}")
+        whom = f"tier {found.tier}" if found.tier else "tests"
+        table.add_row(mutant.name, str(mutant.promise), whom, by, seed, str(found.run or ""), f"{found.seconds:.0f}")
     for name, found in quiet:
-        table.add_row(name, "", found.trouble or (f"DISTURBED: {found.by} {found.text}" if found.by else "quiet, as it must be"))
+        table.add_row(name, "", "", found.trouble or (f"DISTURBED: {found.by} {found.text}" if found.by else "quiet, as it must be"))
     Console(width=160).print(table)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this mutant and no others; may be repeated")
-    parser.add_argument("--seeds", type=int, default=1000, metavar="N", help="of the simulator, for each at most (default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=1000, metavar="N", help="of a tier, for each at most (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="trees at a time (default %(default)s)")
-    parser.add_argument("--simulator", action="store_true", help="ask the simulator, whatever tests a patch names")
+    parser.add_argument("--simulator", action="store_true", help="ask the simulator's nodes, whatever tests a patch names")
     given = parser.parse_args()
     mutants = [one for one in everyone() if not given.only or one.name in given.only]
     if given.simulator:

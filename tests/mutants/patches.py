@@ -1,7 +1,7 @@
 """The planted bugs as they lie here: unified diffs, each with a comment that says what is wrong, and who alone can see it.
 
     # <one sentence on what is wrong> Breaks promise <number of docs/reliability.md>.
-    # Seen by: <arguments for pytest>          (not given: the simulator)
+    # Seen by: <arguments for pytest>          (not given: the simulator; whoever changes data planes is looked for by its core tier first)
 
 A patch is applied by what its hunks say, not by their line numbers: the lines of a hunk must stand in the file exactly once. So a patch
 survives whatever happens elsewhere in the file, and one whose own place has changed is an error that names it.
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+# What data planes are made of, which is all that the core tier runs: the rest it cannot see.
+OF_DATA_PLANES = re.compile(r"_ext/.*|dynamo_fast/(core|node|wire)/.*\.(pyx|pxd)")
 PROMISE = re.compile(r"^# (.+\.) Breaks promise (\d+)\.$")
 SEEN_BY = "# Seen by: "
 
@@ -34,7 +36,7 @@ class Hunk:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted bug. `tests`: arguments for pytest, when only those can see it; none: the simulator must."""
+    """One planted bug. `tests`: arguments for pytest, when whole simulated nodes cannot see it; none: they must."""
 
     name: str
     sentence: str
@@ -46,6 +48,11 @@ class Mutant:
     def files(self) -> list[str]:
         """What it changes, each once."""
         return list(dict.fromkeys(hunk.file for hunk in self.hunks))
+
+    @property
+    def in_data_planes(self) -> bool:
+        """Whether the core tier runs what it changes."""
+        return any(OF_DATA_PLANES.fullmatch(file) for file in self.files)
 
     def broken(self, tree: Path) -> dict[str, str]:
         """The new content of each file that it changes; DoesNotApply when the tree is another one than it was made for."""

@@ -39,7 +39,7 @@ reached: Counter[str] = Counter()
 def test_every_promise_is_kept(first: int) -> None:
     for seed in range(first, first + CHUNK):
         verdict = simulate(draw(seed))
-        assert verdict.violations == [], "\n".join(sim.told(verdict))
+        assert verdict.violations == [], "\n".join(sim.told(verdict, sim.NODES))
         reached.update(verdict.probes)
         reached.update(verdict.faults)
         reached["stale reads"] += verdict.stale_reads
@@ -98,14 +98,14 @@ def test_the_same_seed_is_the_same_run() -> None:
 def test_a_broken_promise_is_told_with_the_command_that_repeats_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(mix, watch=lambda cluster: None) -> Verdict:
-        verdict = simulate(mix, watch)
+    def broken(tier, seed, watch=lambda cluster: None) -> Verdict:
+        verdict = simulate(draw(seed), watch)
         return dataclasses.replace(verdict, violations=[Violation("no lost write", b"key0", "planted")])
 
     monkeypatch.setattr(sim, "simulate", broken)
     assert sim.main(["--first", "20", "--seeds", "1", "--ladder", "5"]) == 1
     shown = capsys.readouterr().out
-    assert "python -m dynamo_fast.testing.sim --first 20 --seeds 1" in shown
+    assert "python -m dynamo_fast.testing.sim --tier nodes --first 20 --seeds 1" in shown
     assert "no lost write: planted" in shown
     assert "the last messages about b'key0'" in shown
     assert "violations             1 seeds: 20" in shown

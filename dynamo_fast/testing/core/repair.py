@@ -1,0 +1,176 @@
+"""What moves copies behind the requests, at moments that the seed draws: hints go home, and homes bring each other what they lack.
+
+It decides as `node/handoff.py` and `node/exchange.py` do, and merges and settles by the data plane's own calls; without trio, and without
+their pace. Objects are read at one moment, arrive at a later one, are on disk at a third, and only then is the sender told.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from dynamo_fast.node.keys import partition_range
+from dynamo_fast.storage.engine import StorageError
+from dynamo_fast.storage.schema import RecordParts, decode_record
+from dynamo_fast.testing.core.machine import Machine
+from dynamo_fast.testing.core.world import World
+from dynamo_fast.testing.planes import in_slots
+from dynamo_fast.testing.user import Probes
+from dynamo_fast.wire.status import Status
+
+SCAN_MAX = 1 << 20
+
+
+class Entry(NamedTuple):
+    """One record as it goes to another node."""
+
+    store_key: bytes
+    parts: RecordParts
+
+
+Told = Callable[[list[Entry], list[int]], None]  # what was sent, and how each fared: 0 is OK
+
+
+class Repair:
+    """`every_s`: between two things that it does, in the mean; 0: nothing until `everything`."""
+
+    def __init__(self, world: World, chance: random.Random, probes: Probes, every_s: float) -> None:
+        self.world, self.chance, self.probes, self.every_s = world, chance, probes, every_s
+        self._partitions = world.partitions
+
+    def begin(self, until_s: float) -> None:
+        if self.every_s:
+            self.world.clock.after(self.chance.expovariate(1.0) * self.every_s, self._now_and_then, until_s)
+
+    def _now_and_then(self, until_s: float) -> None:
+        world = self.world
+        if world.clock.now >= until_s:
+            return
+        machine, other = self.chance.sample(world.by_number, 2)
+        if self.chance.random() < 0.5:
+            self.hints_home(machine)
+        elif machine.up:
+            if self.chance.random() < 0.1:
+                machine.scrub()
+            self.exchange(machine, other)
+        self.begin(until_s)
+
+    def everything(self) -> None:
+        """All hints go home, and all homes compare."""
+        for machine in self.world.by_number:
+            self.hints_home(machine)
+            for other in self.world.by_number[: machine.number]:
+                self.exchange(machine, other)
+
+    # Hints ----------------------------------------------------------------------------------------------------------------------------
+
+    def hints(self, machine: Machine) -> Iterator[tuple[int, Entry, int]]:
+        """The partition, the record, and for which slots it is kept."""
+        world = self.world
+        for partition in range(self._partitions):
+            homes = world.ring.homes_of(partition)
+            if machine.number in homes or not machine.engine.holds(partition):
+                continue
+            for store_key, record in machine.engine.scan(*partition_range(partition, self._partitions), SCAN_MAX):
+                parts = decode_record(record)
+                yield partition, Entry(store_key, parts), parts.owed
+
+    def hints_home(self, machine: Machine) -> None:
+        """Every owner that can be reached is handed what is kept for it."""
+        world = self.world
+        if not machine.up:
+            return
+        batches: dict[int, list[Entry]] = {}
+        for partition, entry, owed in self.hints(machine):
+            for home in in_slots(world.ring, partition, owed):
+                batches.setdefault(home, []).append(entry)
+        for home, entries in batches.items():
+
+            def settle(sent: list[Entry], results: list[int], home: int = home) -> None:
+                confirmed = []
+                for entry, status in zip(sent, results, strict=True):
+                    if status == Status.OK:
+                        slot = world.ring.homes_of(machine.engine.forest.place(entry.store_key[:16])[0]).index(home)
+                        confirmed.append((entry.store_key, entry.parts.hash, 1 << slot))
+                try:
+                    self.probes.hit("hints settled", machine.node.plane.settle_hints(confirmed, world.old.number))
+                except StorageError:
+                    self.probes.hit("hints could not be settled")
+
+            self._push(machine, world.by_number[home], entries, settle)
+
+    # Exchanges ------------------------------------------------------------------------------------------------------------------------
+
+    def exchange(self, one: Machine, other: Machine) -> None:
+        """Both bring each other what they lack of every partition that both are homes of."""
+        ring = self.world.ring
+        for partition in range(self._partitions):
+            if {one.number, other.number} <= set(ring.homes_of(partition)):
+                self._exchange(one, other, partition)
+
+    def _exchange(self, one: Machine, other: Machine, partition: int) -> None:
+        if not self._reaches(one, other):
+            return
+        doubted = False
+        for machine in (one, other):
+            machine.trust.suspect(machine.engine.suspects)
+            doubted |= partition in machine.trust
+        if not doubted and one.engine.forest.root(partition) == other.engine.forest.root(partition):
+            return
+        here, there = self._held(one, partition), self._held(other, partition)
+        self._bring(one, other, partition, here, there)
+        self._bring(other, one, partition, there, here)
+
+    def _held(self, machine: Machine, partition: int) -> dict[bytes, Entry]:
+        found = machine.engine.scan(*partition_range(partition, self._partitions), SCAN_MAX)
+        return {store_key: Entry(store_key, decode_record(record)) for store_key, record in found}
+
+    def _bring(self, source: Machine, target: Machine, partition: int, here: dict[bytes, Entry], there: dict[bytes, Entry]) -> None:
+        """What the target lacks goes there; when it has all of it on disk, it has one reason less to doubt itself."""
+        lacking = [one for key, one in here.items() if key not in there or there[key].parts.hash != one.parts.hash]
+        life = target.life
+
+        def compared(sent: list[Entry], results: list[int]) -> None:
+            others = self.world.ring.replicas - 1
+            if target.life == life and not any(results) and target.trust.compared(partition, source.node.node_id, others):
+                target.engine.forgive(partition)
+                self.probes.hit("partitions trusted again")
+
+        self._push(source, target, lacking, compared)
+
+    # The way there --------------------------------------------------------------------------------------------------------------------
+
+    def _reaches(self, one: Machine, other: Machine) -> bool:
+        linked = (one.number, other.number) in self.world.between and (other.number, one.number) in self.world.between
+        network = self.world.network
+        return one.up and other.up and linked and not network.link(one.name, other.name).cut and not network.link(other.name, one.name).cut
+
+    def _push(self, source: Machine, target: Machine, entries: list[Entry], told: Told) -> None:
+        """`told` at the source once all is on the target's disk; never, if anything comes in between."""
+        world, lives = self.world, (source.life, target.life)
+
+        def alive() -> bool:
+            return lives == (source.life, target.life) and self._reaches(source, target)
+
+        def arrive() -> None:
+            if not alive():
+                return
+            merged = [(entry.parts.bucket, entry.parts.key, entry.parts.packed) for entry in entries]
+            world.look_at_the_clock()
+            try:
+                results = [status for status, _ in target.node.plane.merge_entries(merged)]
+            except StorageError:
+                self.probes.hit("merges refused by a disk")
+                return
+            self.probes.hit("entries merged", len(entries))
+            target.when_durable(lambda: world.clock.after(self._delay_s(), tell, results))
+
+        def tell(results: list[int]) -> None:
+            if alive():
+                told(entries, results)
+
+        world.clock.after(self._delay_s(), arrive)
+
+    def _delay_s(self) -> float:
+        return self.chance.expovariate(1.0) * 0.002

@@ -1,0 +1,216 @@
+"""One seed of the core tier: data planes, users, mischief, healing, and every promise that requests alone can break.
+
+Copies are counted at the moment a put is acknowledged; everything else is judged, as in the other tier, once all is healed, hints are home
+and the homes have compared.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable
+
+from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.node.config import RequestsSection
+from dynamo_fast.storage.schema import decode_record
+from dynamo_fast.testing import checkers
+from dynamo_fast.testing.agenda import Stuck
+from dynamo_fast.testing.checkers import Violation
+from dynamo_fast.testing.core.clients import GRACE_S, Client
+from dynamo_fast.testing.core.machine import Machine
+from dynamo_fast.testing.core.repair import Repair
+from dynamo_fast.testing.core.swarm import CoreMix
+from dynamo_fast.testing.core.world import World
+from dynamo_fast.testing.faults import Faults
+from dynamo_fast.testing.guard import Guard
+from dynamo_fast.testing.history import Fate, History, Write
+from dynamo_fast.testing.judgement import applied_twice, judge
+from dynamo_fast.testing.user import Probes
+from dynamo_fast.testing.verdict import Verdict
+from dynamo_fast.wire.errors import ProtocolError
+from dynamo_fast.wire.frame import Frame
+
+N = 3
+EVENTS_MAX = 3_000_000
+RECOVERY_S = 30.0
+LOOK_S = 0.2
+COUNTED = 3  # of as many users, one has the copies of its acknowledged puts counted
+
+
+class Simulation:
+    """The parts of one run."""
+
+    def __init__(self, mix: CoreMix) -> None:
+        self.mix = mix
+        self.history, self.probes = History(), Probes()
+        hosts = [f"host{number // 2 if mix.shared_hosts else number}" for number in range(mix.nodes)]
+        requests = RequestsSection(dw=0, suspect_ms=mix.suspect_ms, silence_ms_max=20 * mix.suspect_ms)
+        self.world = World(mix.seed, mix.nodes, pass_s=mix.pass_s, partitions=mix.partitions, replicas=N, hosts=hosts, requests=requests,
+                           ask_all_every=mix.ask_all_every)  # fmt: skip
+        self.world.clock.events_max = EVENTS_MAX
+        self.guard = Guard((max(w, dw), dw) for w, dw in mix.habits.writes)
+        chance = random.Random(f"{mix.seed} faults")
+        self.faults = Faults(self.world, self.guard, chance, mix.kinds, mix.fault_every_s, mix.fault_lasts_s)
+        self.repair = Repair(self.world, random.Random(f"{mix.seed} repair"), self.probes, mix.repair_every_s)
+        self.violations: list[Violation] = []
+        if mix.habits.last_write_wins:
+            self.history.last_write_wins.add(b"key0")
+        self.clients = [
+            self._client(f"actor{number}", f"client{number % mix.clients}", number % COUNTED == 0) for number in range(mix.actors)
+        ]
+
+    def _client(self, name: str, host: str, counted: bool = False) -> Client:
+        mix = self.mix
+        chance = random.Random(f"{mix.seed} {name}")
+        return Client(self.world, name, host, self.history, mix.habits, self.probes, chance, twice=mix.twice, shared_ids=mix.shared_ids,
+                      on_answer=self._answered if counted else None)  # fmt: skip
+
+    def run(self) -> None:
+        world, mix = self.world, self.mix
+        self._until(world.linked, "not all nodes are connected at first")
+        for _ in range(mix.rounds):
+            end_s = world.clock.now + mix.round_s
+            self.faults.begin()
+            self.repair.begin(end_s)
+            for client in self.clients:
+                client.work(end_s)
+            world.clock.run(end_s)
+            self.faults.heal()
+            self._until(lambda: all(client.idle for client in self.clients), "users wait for answers")
+            self._come_to_rest()
+            self._judge()
+            if self.violations:
+                return
+            self.guard.healed()
+
+    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """Time passes until that is so."""
+        clock = self.world.clock
+        end_s = clock.now + RECOVERY_S
+        while not condition():
+            if clock.now > end_s:
+                self.violations.append(Violation("recovery", b"", f"after {RECOVERY_S:g} s without faults {otherwise}"))
+                return
+            clock.run(clock.now + LOOK_S)
+
+    # Copies at the moment of an answer ----------------------------------------------------------------------------------------------
+
+    def _answered(self, write: Write, frame: Frame) -> None:
+        """A node says OK to a put: as many machines hold it as it asked for, as many have it on disk. Two nodes of one host count once
+        while there is another host to ask, and before the first fault there is."""
+        world, key = self.world, write.key
+        places = world.names if self.faults.counts else world.hosts
+        bucket = world.bucket_of(key, self.history.last_write_wins)
+        store_key = world.store_key(key, bucket)
+        dots = [dot for dot, _ in self._dots_of(write)]
+        homes = world.homes(key, bucket)
+        held: dict[str, set[str]] = {"copies": set(), "copies on disk": set()}
+        for machine in world.by_number:
+            if write.strict and machine.number not in homes:
+                continue
+            excused = machine.name in self.guard.darkened or machine.name in self.guard.destroyed
+            for kind, record in (("copies", machine.engine.get(store_key)), ("copies on disk", machine.engine.on_disk(store_key))):
+                if excused or holds(record, dots):
+                    held[kind].add(places[machine.number])
+        self.probes.hit("acknowledged puts counted")
+        self.violations += checkers.copies_missing(write, len(held["copies"]), len(held["copies on disk"]))
+
+    # Rest ---------------------------------------------------------------------------------------------------------------------------
+
+    def _come_to_rest(self) -> None:
+        """Everybody is connected, nothing is owed, and the homes agree; then all keys are read."""
+        world, clock = self.world, self.world.clock
+        self._until(world.linked, "not all nodes are connected")
+        # What is under way for long has arrived, and what was asked is over.
+        clock.run(max(clock.now, world.network.latest_s) + self.mix.habits.deadline_s + GRACE_S)
+        for machine in world.by_number:
+            machine.scrub()
+        self._until(self._rested, "the homes differ, or hints are left")
+        judge_ = self._client(f"judge at {clock.now:.6f} s", "judge")
+        for key in self.history.keys_written():
+            # A record that has rotted, and was nowhere else, stays unreadable until somebody writes the key.
+            store_key = world.store_key(key, world.bucket_of(key, self.history.last_write_wins))
+            rotten = sum(store_key in machine.engine.rotten for machine in world.by_number)
+            read = self.history.read(judge_.name, key, r=max(1, N - rotten), strict=True, now_s=clock.now)
+            judge_.get(read)
+            clock.run(read.began_s + self.mix.habits.deadline_s + 2 * GRACE_S)
+            if read.fate is not Fate.OK:
+                self.violations.append(Violation("recovery", key, f"after healing {key!r} cannot be read with R={read.r}"))
+        for machine in world.by_number:
+            machine.engine.finish_syncs()
+
+    def _rested(self) -> bool:
+        """Whether all is in its place; what is not is on its way there."""
+        done = not any(self._in_doubt(machine) or self._strays(machine) for machine in self.world.by_number) and not self._diverged()
+        if not done:
+            self.repair.everything()
+        return done
+
+    def _in_doubt(self, machine: Machine) -> bool:
+        """Whether it is a home of something that it may have lost."""
+        return any(machine.number in self.world.ring.homes_of(partition) for partition in machine.engine.suspects)
+
+    def _strays(self, machine: Machine) -> bool:
+        return next(self.repair.hints(machine), None) is not None
+
+    def _diverged(self) -> list[int]:
+        """The partitions whose homes have different trees."""
+        forests = [machine.engine.forest for machine in self.world.by_number]
+        ring = self.world.ring
+        return [one for one in range(self.mix.partitions) if len({forests[home].root(one) for home in ring.homes_of(one)}) > 1]
+
+    # Judgement ----------------------------------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        world, history = self.world, self.history
+        copies = {key: self._copies(key) for key in history.keys_written()}
+        self.violations += judge(history, world.dots, self._dots_of, copies, n=N, lossless=self.guard.lossless, regular=True,
+                                 deadline_s=self.mix.habits.deadline_s)  # fmt: skip
+        for machine in world.by_number:
+            for error in (*machine.errors, *(machine.node.errors if machine.up else ())):
+                if not isinstance(error, ProtocolError):
+                    self.violations.append(Violation("no bug meets a frame", b"", f"{machine.name}: {error!r}"))
+        self.probes.hit("writes applied by two coordinators", sum(applied_twice(one, self._dots_of) for one in history.writes))
+
+    def _dots_of(self, write: Write) -> list[tuple[bytes, float]]:
+        """Two puts of two keys may have one id."""
+        store_key = self.world.store_key(write.key, self.world.bucket_of(write.key, self.history.last_write_wins))
+        return [(dot, made_s) for of, dot, made_s in self.world.dots.dots(write.put_id) if of == store_key]
+
+    def _copies(self, key: bytes) -> dict[str, bytes | None]:
+        world = self.world
+        bucket = world.bucket_of(key, self.history.last_write_wins)
+        return {world.names[home]: world.packed(home, key, bucket) for home in world.homes(key, bucket)}
+
+
+def holds(record: bytes | None, dots: list[bytes]) -> bool:
+    """Whether a record has, or has seen replaced, any of these events."""
+    if record is None:
+        return False
+    copy = Siblings(decode_record(record).packed)
+    return any(copy.covers((dot[:16], int.from_bytes(dot[16:24], "little"), int.from_bytes(dot[24:], "little"))) for dot in dots)
+
+
+def simulate(mix: CoreMix, watch: Callable[[World], None] = lambda world: None) -> Verdict:
+    """Runs one seed. `watch` is called with its world before anything happens."""
+    simulation = Simulation(mix)
+    world, history = simulation.world, simulation.history
+    watch(world)
+    collects = gc.isenabled()
+    gc.disable()  # a run is short and keeps most of what it makes: looking through that again and again takes a fifth of its time
+    try:
+        simulation.run()
+    except Exception as error:
+        what = "nothing hangs" if isinstance(error, Stuck) else "no bug"
+        simulation.violations.append(Violation(what, b"", f"{type(error).__name__}: {error}"))
+    finally:
+        if collects:
+            gc.enable()
+    for machine in world.by_number:
+        if machine.up:
+            world.add_up(machine.node)
+    return Verdict(
+        mix, simulation.violations, world.trace.digest, simulated_s=world.clock.now, events=world.clock.events, chunks=world.network.chunks,
+        acknowledged=history.acknowledged, stale_reads=len(checkers.stale_reads(history, N, strict_only=False)),
+        faults=simulation.faults.counts, probes=simulation.probes.counts | world.totals,
+    )  # fmt: skip
