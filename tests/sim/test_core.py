@@ -14,6 +14,7 @@ import pytest
 from dynamo_fast.testing import sim
 from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.core import clients
+from dynamo_fast.testing.core.change import Change
 from dynamo_fast.testing.core.clients import Client
 from dynamo_fast.testing.core.repair import Repair
 from dynamo_fast.testing.core.simulation import simulate
@@ -49,8 +50,9 @@ def test_the_seeds_reach_what_is_rare() -> None:
     wanted = {kind.__name__.replace("_", " ") for kind in (*NETWORK, *PROCESS, *DISK, *CLOCK)}
     wanted |= {"stale reads", "siblings shown", "siblings resolved", "writes applied by two coordinators", "read_repairs", "hints_taken",
                "hints settled", "entries merged", "merges refused by a disk", "partitions trusted again", "acknowledged puts counted",
-               "damaged_records", "retries", "forwards", "suspicions", "peers_given_up", "gets_hedged", "put answered QUORUM_FAILED",
-               "put answered DEADLINE", "put answered NOT_ENOUGH_REPLICAS", "put answered READ_ONLY"}  # fmt: skip
+               "damaged_records", "retries", "forwards", "suspicions", "peers_given_up", "gets_hedged", "changes of members over",
+               "old copies removed", "put answered QUORUM_FAILED", "put answered DEADLINE", "put answered NOT_ENOUGH_REPLICAS",
+               "put answered READ_ONLY"}  # fmt: skip
     assert {name for name in wanted if not reached[name]} == set()
 
 
@@ -59,9 +61,9 @@ def promises_broken(seeds: int, change: Callable[[CoreMix], CoreMix]) -> set[str
 
 
 def calm(mix: CoreMix, **habits: object) -> CoreMix:
-    """Hardly any faults, so that what is found is what was planted."""
+    """Nothing but wrong clocks, which must not matter, so that what is found is what was planted."""
     changed = dataclasses.replace(mix.habits, last_write_wins=False, **habits)  # type: ignore[arg-type]
-    return dataclasses.replace(mix, kinds=("slow_network",), rounds=1, round_s=0.3, habits=changed)
+    return dataclasses.replace(mix, kinds=("clock_jump",), rounds=1, round_s=0.3, habits=changed)
 
 
 def test_nothing_is_found_where_all_is_calm() -> None:
@@ -113,6 +115,17 @@ def test_homes_that_never_compare_are_found(monkeypatch: pytest.MonkeyPatch) -> 
         return dataclasses.replace(calm(mix, writes=((1, 0),), strict=0.0), kinds=("isolated",), fault_every_s=0.02, repair_every_s=0.0)
 
     assert "recovery" in promises_broken(3, forgetful)
+
+
+def test_members_that_bring_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strict reads go to them as to any home, and miss what they never fetched."""
+    monkeypatch.setattr(Change, "_bring", lambda change, machine: True)
+
+    def moving(mix: CoreMix) -> CoreMix:
+        mix = calm(mix, writes=((2, 0),), reads=(2,), strict=1.0, blind=0.0, read=0.6, keys=300)
+        return dataclasses.replace(mix, round_s=1.0, nodes=6, change=((0, 1, 2), (3, 4, 5)), shared_hosts=False, repair_every_s=0.0)
+
+    assert "strict reads are regular" in promises_broken(3, moving)
 
 
 def test_a_bug_of_any_kind_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,25 +65,25 @@ class Repair:
 
     # Hints ----------------------------------------------------------------------------------------------------------------------------
 
-    def hints(self, machine: Machine) -> Iterator[tuple[int, Entry, int]]:
-        """The partition, the record, and for which slots it is kept."""
-        world = self.world
+    def foreign(self, machine: Machine) -> Iterator[tuple[int, Entry, int]]:
+        """What a machine holds of partitions that it is no home of: the partition, the record, and for which slots it is kept."""
+        placement, _ = self.world.hint_placement(machine.number)
+        everyone = (1 << placement.replicas) - 1
         for partition in range(self._partitions):
-            homes = world.ring.homes_of(partition)
-            if machine.number in homes or not machine.engine.holds(partition):
-                continue
-            for store_key, record in machine.engine.scan(*partition_range(partition, self._partitions), SCAN_MAX):
-                parts = decode_record(record)
-                yield partition, Entry(store_key, parts), parts.owed
+            if machine.engine.holds(partition) and not self.world.is_home(machine.number, partition):
+                for entry in self.held(machine, partition).values():
+                    current = entry.parts.placement_number == placement.number & 0xFFFF
+                    yield partition, entry, entry.parts.owed if current or not entry.parts.owed else everyone
 
     def hints_home(self, machine: Machine) -> None:
         """Every owner that can be reached is handed what is kept for it."""
         world = self.world
         if not machine.up:
             return
+        placement, ring = world.hint_placement(machine.number)
         batches: dict[int, list[Entry]] = {}
-        for partition, entry, owed in self.hints(machine):
-            for home in in_slots(world.ring, partition, owed):
+        for partition, entry, owed in self.foreign(machine):
+            for home in in_slots(ring, partition, owed):
                 batches.setdefault(home, []).append(entry)
         for home, entries in batches.items():
 
@@ -91,14 +91,14 @@ class Repair:
                 confirmed = []
                 for entry, status in zip(sent, results, strict=True):
                     if status == Status.OK:
-                        slot = world.ring.homes_of(machine.engine.forest.place(entry.store_key[:16])[0]).index(home)
+                        slot = ring.homes_of(machine.engine.forest.place(entry.store_key[:16])[0]).index(home)
                         confirmed.append((entry.store_key, entry.parts.hash, 1 << slot))
                 try:
-                    self.probes.hit("hints settled", machine.node.plane.settle_hints(confirmed, world.old.number))
+                    self.probes.hit("hints settled", machine.node.plane.settle_hints(confirmed, placement.number))
                 except StorageError:
                     self.probes.hit("hints could not be settled")
 
-            self._push(machine, world.by_number[home], entries, settle)
+            self.push(machine, world.by_number[home], entries, settle)
 
     # Exchanges ------------------------------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class Repair:
                 self._exchange(one, other, partition)
 
     def _exchange(self, one: Machine, other: Machine, partition: int) -> None:
-        if not self._reaches(one, other):
+        if not self.reaches(one, other):
             return
         doubted = False
         for machine in (one, other):
@@ -118,11 +118,11 @@ class Repair:
             doubted |= partition in machine.trust
         if not doubted and one.engine.forest.root(partition) == other.engine.forest.root(partition):
             return
-        here, there = self._held(one, partition), self._held(other, partition)
+        here, there = self.held(one, partition), self.held(other, partition)
         self._bring(one, other, partition, here, there)
         self._bring(other, one, partition, there, here)
 
-    def _held(self, machine: Machine, partition: int) -> dict[bytes, Entry]:
+    def held(self, machine: Machine, partition: int) -> dict[bytes, Entry]:
         found = machine.engine.scan(*partition_range(partition, self._partitions), SCAN_MAX)
         return {store_key: Entry(store_key, decode_record(record)) for store_key, record in found}
 
@@ -137,21 +137,21 @@ class Repair:
                 target.engine.forgive(partition)
                 self.probes.hit("partitions trusted again")
 
-        self._push(source, target, lacking, compared)
+        self.push(source, target, lacking, compared)
 
     # The way there --------------------------------------------------------------------------------------------------------------------
 
-    def _reaches(self, one: Machine, other: Machine) -> bool:
+    def reaches(self, one: Machine, other: Machine) -> bool:
         linked = (one.number, other.number) in self.world.between and (other.number, one.number) in self.world.between
         network = self.world.network
         return one.up and other.up and linked and not network.link(one.name, other.name).cut and not network.link(other.name, one.name).cut
 
-    def _push(self, source: Machine, target: Machine, entries: list[Entry], told: Told) -> None:
+    def push(self, source: Machine, target: Machine, entries: list[Entry], told: Told) -> None:
         """`told` at the source once all is on the target's disk; never, if anything comes in between."""
         world, lives = self.world, (source.life, target.life)
 
         def alive() -> bool:
-            return lives == (source.life, target.life) and self._reaches(source, target)
+            return lives == (source.life, target.life) and self.reaches(source, target)
 
         def arrive() -> None:
             if not alive():

@@ -16,6 +16,7 @@ from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing import checkers
 from dynamo_fast.testing.agenda import Stuck
 from dynamo_fast.testing.checkers import Violation
+from dynamo_fast.testing.core.change import Change
 from dynamo_fast.testing.core.clients import GRACE_S, Client
 from dynamo_fast.testing.core.machine import Machine
 from dynamo_fast.testing.core.repair import Repair
@@ -45,13 +46,15 @@ class Simulation:
         self.history, self.probes = History(), Probes()
         hosts = [f"host{number // 2 if mix.shared_hosts else number}" for number in range(mix.nodes)]
         requests = RequestsSection(dw=0, suspect_ms=mix.suspect_ms, silence_ms_max=20 * mix.suspect_ms)
+        before, after = mix.change or (None, None)
         self.world = World(mix.seed, mix.nodes, pass_s=mix.pass_s, partitions=mix.partitions, replicas=N, hosts=hosts, requests=requests,
-                           ask_all_every=mix.ask_all_every)  # fmt: skip
+                           ask_all_every=mix.ask_all_every, before=before, after=after)  # fmt: skip
         self.world.clock.events_max = EVENTS_MAX
         self.guard = Guard((max(w, dw), dw) for w, dw in mix.habits.writes)
         chance = random.Random(f"{mix.seed} faults")
         self.faults = Faults(self.world, self.guard, chance, mix.kinds, mix.fault_every_s, mix.fault_lasts_s)
         self.repair = Repair(self.world, random.Random(f"{mix.seed} repair"), self.probes, mix.repair_every_s)
+        self.change = Change(self.world, self.repair, random.Random(f"{mix.seed} change"), self.probes) if mix.change else None
         self.violations: list[Violation] = []
         if mix.habits.last_write_wins:
             self.history.last_write_wins.add(b"key0")
@@ -68,6 +71,8 @@ class Simulation:
     def run(self) -> None:
         world, mix = self.world, self.mix
         self._until(world.linked, "not all nodes are connected at first")
+        if self.change is not None:
+            self.change.begin(0.4 * mix.round_s * random.Random(f"{mix.seed} when").random())
         for _ in range(mix.rounds):
             end_s = world.clock.now + mix.round_s
             self.faults.begin()
@@ -99,6 +104,8 @@ class Simulation:
         """A node says OK to a put: as many machines hold it as it asked for, as many have it on disk. Two nodes of one host count once
         while there is another host to ask, and before the first fault there is."""
         world, key = self.world, write.key
+        if world.new is not None:
+            return  # of which homes it wants how many depends on how far its coordinator is
         places = world.names if self.faults.counts else world.hosts
         bucket = world.bucket_of(key, self.history.last_write_wins)
         store_key = world.store_key(key, bucket)
@@ -123,6 +130,9 @@ class Simulation:
         self._until(world.linked, "not all nodes are connected")
         # What is under way for long has arrived, and what was asked is over.
         clock.run(max(clock.now, world.network.latest_s) + self.mix.habits.deadline_s + GRACE_S)
+        change = self.change
+        if change is not None:
+            self._until(lambda: change.over, "the change of members has not come to an end")
         for machine in world.by_number:
             machine.scrub()
         self._until(self._rested, "the homes differ, or hints are left")
@@ -141,7 +151,8 @@ class Simulation:
 
     def _rested(self) -> bool:
         """Whether all is in its place; what is not is on its way there."""
-        done = not any(self._in_doubt(machine) or self._strays(machine) for machine in self.world.by_number) and not self._diverged()
+        parted = [self.change is None or self.change.part(machine) for machine in self.world.by_number]
+        done = all(parted) and not any(self._in_doubt(one) or self._strays(one) for one in self.world.by_number) and not self._diverged()
         if not done:
             self.repair.everything()
         return done
@@ -151,7 +162,7 @@ class Simulation:
         return any(machine.number in self.world.ring.homes_of(partition) for partition in machine.engine.suspects)
 
     def _strays(self, machine: Machine) -> bool:
-        return next(self.repair.hints(machine), None) is not None
+        return next(self.repair.foreign(machine), None) is not None
 
     def _diverged(self) -> list[int]:
         """The partitions whose homes have different trees."""

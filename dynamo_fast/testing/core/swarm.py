@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynamo_fast.testing.faults import CLOCK, DISK, NETWORK, PROCESS
-from dynamo_fast.testing.swarm import READS, WRITES, Mix
+from dynamo_fast.testing.swarm import DESTRUCTIVE, READS, WRITES, Mix
 from dynamo_fast.testing.user import Habits
+
+CHANGES = (
+    ((0, 1, 2), (0, 1, 3)), ((0, 1, 2), (3, 4, 5)), ((0, 1, 2), (0, 1, 2, 3)), ((0, 1, 2, 3), (1, 2, 3)),
+    ((0, 1, 2, 3), (2, 3, 4, 5)), ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5)),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,12 @@ class CoreMix(Mix):
     shared_hosts: bool = False
     twice: float = 0.0
     shared_ids: float = 0.0
+    change: tuple[tuple[int, ...], tuple[int, ...]] | None = None  # the members before and after, numbers from 0 on
 
     def __str__(self) -> str:
         repair = f"repair every {self.repair_every_s:g} s" if self.repair_every_s else "repair in the end"
-        return f"{super().__str__()}; {repair}, passes of {self.pass_s:g} s{', two nodes a host' * self.shared_hosts}"
+        change = f", members {self.change[0]} to {self.change[1]}" if self.change else ""
+        return f"{super().__str__()}; {repair}, passes of {self.pass_s:g} s{', two nodes a host' * self.shared_hosts}{change}"
 
 
 def draw(seed: int) -> CoreMix:
@@ -51,7 +58,7 @@ def draw(seed: int) -> CoreMix:
         last_write_wins=chance.random() < 0.25,
     )
     nodes = chance.choice([3, 3, 4, 5, 6, 7])
-    return CoreMix(
+    return with_change(CoreMix(
         seed=seed,
         nodes=nodes,
         partitions=chance.choice([4, 8, 16]),
@@ -70,4 +77,19 @@ def draw(seed: int) -> CoreMix:
         shared_hosts=nodes > 5 and chance.random() < 0.5,
         twice=chance.choice([0.0, 0.0, 0.1, 0.3]),
         shared_ids=chance.choice([0.0, 0.0, 0.2]),
-    )
+    ))  # fmt: skip
+
+
+def with_change(mix: CoreMix) -> CoreMix:
+    """The same with a change of members, in a fifth of the seeds. Nothing is destroyed then that would excuse a strict read, and there are
+    enough keys that not each is written anew before anybody could miss anything."""
+    chance = random.Random(f"{mix.seed} change")
+    if chance.random() > 0.2:
+        return mix
+    before, after = chance.choice(CHANGES)
+    kinds = tuple(kind for kind in mix.kinds if kind not in DESTRUCTIVE) or ("isolated",)
+    habits = replace(mix.habits, keys=chance.choice([8, 30]), last_write_wins=False)
+    if chance.random() < 0.5:
+        habits = replace(habits, writes=chance.choice([((2, 1),), ((2, 0), (3, 1))]), reads=(2,), strict=1.0)
+    return replace(mix, nodes=len({*before, *after}), kinds=kinds, habits=habits, change=(before, after), shared_hosts=False,
+                   round_s=max(mix.round_s, 0.6))  # fmt: skip

@@ -11,7 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from dynamo_fast.core.change import Step
+from dynamo_fast.core.in_force import ring_over
 from dynamo_fast.core.options import BucketSettings
+from dynamo_fast.core.placement import Placement
+from dynamo_fast.core.ring import Ring
 from dynamo_fast.testing.agenda import Agenda
 from dynamo_fast.testing.core.machine import Machine
 from dynamo_fast.testing.core.network import Network, Pipe
@@ -49,6 +53,8 @@ class World(Planes):
         self.network = Network(self.clock, self.trace, random.Random(f"{seed} network"))
         self.totals: dict[str, int] = {}  # counters of the processes that have ended
         self._dialling: set[tuple[int, int]] = set()
+        self.told = list(self.steps)  # by node, the last step of a change of members that it has told of
+        self.new_ring = self.ring if self.new is None else ring_over(self.new, self.node_ids)
         self.names = [chr(ord("a") + number) for number in range(nodes)]
         self.machines = {name: Machine(self, number, name) for number, name in enumerate(self.names)}
         self.by_number = list(self.machines.values())
@@ -67,6 +73,7 @@ class World(Planes):
     def open(self, node: PlaneNode) -> None:
         """A process begins, and looks for the others."""
         self.nodes[node.number] = node
+        self.steps[node.number] = self.told[node.number]
         self.introduce(node)
         for other in range(len(self.nodes)):
             if other != node.number:
@@ -203,6 +210,25 @@ class World(Planes):
         """Whether all nodes that run are connected to each other."""
         running = [one.number for one in self.by_number if one.up]
         return len(running) == len(self.by_number) and all((a, b) in self.between for a in running for b in running if a != b)
+
+    # Placements -----------------------------------------------------------------------------------------------------------------------
+
+    def settle(self, placement: Placement, ring: Ring) -> None:
+        """A change of members is over."""
+        self.old, self.new, self.ring, self.new_ring = placement, None, ring, ring
+        self._in_force.clear()
+        self.steps = [Step.NONE] * len(self.nodes)
+        self.told = list(self.steps)
+
+    def is_home(self, number: int, partition: int) -> bool:
+        """In any placement that is not over."""
+        return number in self.ring.homes_of(partition) or number in self.new_ring.homes_of(partition)
+
+    def hint_placement(self, number: int) -> tuple[Placement, Ring]:
+        """The placement in which that node counts the slots of hints."""
+        if self.new is None or self.steps[number] < Step.SWITCHED:
+            return self.old, self.ring
+        return self.new, self.new_ring
 
     # What it holds ----------------------------------------------------------------------------------------------------------------------
 
