@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -117,24 +118,17 @@ class Planes:
         self.now_us = START_US
         self.wall_ms = WALL_MS
         self.peer_outgoing_bytes_max = peer_outgoing_bytes_max
-        self.node_ids = [bytes([number + 1]) * 16 for number in range(nodes)]
+        self.node_ids = [node_id_of(number) for number in range(nodes)]
         self.hosts = list(hosts or (f"host{number}" for number in range(nodes)))
         self.steps = [step] * nodes
-        self.old, self.new = self._placements(range(nodes) if before is None else before, after)
+        were = tuple(range(nodes) if before is None else before)
+        self.old, self.new = placements(tuple(self.hosts), were, None if after is None else tuple(after), partitions, replicas)
         self.ring = ring_over(self.old, self.node_ids)
         self._in_force: dict[Step, tuple[InForce, list[str], list[str]]] = {}
         self.ends: dict[Connection, End] = {}
         self.between: dict[tuple[int, int], End] = {}  # by the node it is at and the node it leads to
 
     # Who is there -----------------------------------------------------------------------------------------------------------------
-
-    def _placements(self, before: Sequence[int], after: Sequence[int] | None) -> tuple[Placement, Placement | None]:
-        members = [Member(node_id, host, "", 100) for node_id, host in zip(self.node_ids, self.hosts, strict=True)]
-        were = [members[number] for number in before]
-        old = first_placement(were, self.partitions, self.defaults.n)
-        if after is None:
-            return old, None
-        return old, next_placement(old, were, [members[number] for number in after], self.defaults.n, unsafe=True)
 
     def introduce(self, node: PlaneNode) -> None:
         """Tells a node by which placements to work at its step."""
@@ -235,6 +229,23 @@ class Planes:
     def carry(self, end: End) -> None:
         """That end has something to send, or wants to be closed."""
         raise NotImplementedError("who drives data planes says what becomes of their bytes")
+
+
+def node_id_of(number: int) -> bytes:
+    return bytes([number + 1]) * 16
+
+
+@lru_cache(256)
+def placements(
+    hosts: tuple[str, ...], before: tuple[int, ...], after: tuple[int, ...] | None, partitions: int, replicas: int
+) -> tuple[Placement, Placement | None]:
+    """Over the nodes with these numbers before and after a change of members; there is none, if nothing comes after."""
+    members = [Member(node_id_of(number), host, "", 100) for number, host in enumerate(hosts)]
+    were = [members[number] for number in before]
+    old = first_placement(were, partitions, replicas)
+    if after is None:
+        return old, None
+    return old, next_placement(old, were, [members[number] for number in after], replicas, unsafe=True)
 
 
 def in_slots(ring: Ring, partition: int, owed: int) -> list[int]:

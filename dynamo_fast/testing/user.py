@@ -118,12 +118,14 @@ class User:
 
     def _deletes_in(self, key: bytes, context: bytes) -> frozenset[int]:
         """A delete has no value by which it could be known: those that the context covers were seen."""
-        seen = seen_in(context)
-        return frozenset(
-            one.number
-            for one in self.history.deletes.get(key, ())
-            if any(seen.has(dot[:24], int.from_bytes(dot[24:], "little")) for _, dot, _ in self.dots.dots(one.put_id))
-        )
+        seen, dots = seen_in(context), self.dots.dots
+        found = []
+        for one in self.history.deletes.get(key, ()):
+            for _, dot, _ in dots(one.put_id):
+                if seen.has(dot[:24], int.from_bytes(dot[24:], "little")):
+                    found.append(one.number)
+                    break
+        return frozenset(found)
 
     def _hold(self, key: bytes, held: Held) -> None:
         known = self._known.setdefault(key, [])

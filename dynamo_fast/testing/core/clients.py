@@ -7,7 +7,7 @@ twice for no reason, as a network may. "Certainly not applied" is what a user wa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dynamo_fast.testing.core.network import Pipe
 from dynamo_fast.testing.core.world import Wire, World
@@ -178,8 +178,10 @@ class Client(User):
     def _choose(self, request: Request) -> int:
         """A home of the key, or now and then any node; one that was not tried yet, if there is one."""
         chance, key = self.chance, request.record.key
-        numbers = self.world.homes(key, self._bucket(key)) if chance.random() < TO_A_HOME else range(len(self.world.nodes))
-        return chance.choice([number for number in numbers if number not in request.tried] or list(numbers))
+        numbers: Sequence[int] = self.world.homes(key, self._bucket(key)) if chance.random() < TO_A_HOME else range(len(self.world.nodes))
+        if request.tried:
+            numbers = [number for number in numbers if number not in request.tried] or numbers
+        return chance.choice(numbers)
 
     def _send(self, request: Request, number: int) -> bool:
         """Whether there was a connection to send it by."""

@@ -106,7 +106,7 @@ class Machine:
         world, node = self.world, self.node
         arrived, self._arrived = self._arrived, []
         synced, self._synced = self._synced, False
-        stored_at = self.engine.position
+        stored_at = self.engine.position if self.die_in_pass is not None else 0
         world.look_at_the_clock()
         world.make_pass(node, arrived, wall_offset_ms=self.wall_offset_ms, synced=synced)
         if self.die_in_pass is not None and self.engine.position != stored_at:
