@@ -99,6 +99,8 @@ class Planes:
     `before`, `after`: the members that it goes from and to, of which each node does the step that stands in `steps` (core/change.py).
     """
 
+    nodes: list[PlaneNode]  # made by whoever drives them
+
     def __init__(
         self, nodes: int = 3, *, partitions: int = 64, replicas: int = 3, hosts: Sequence[str] | None = None,
         requests: RequestsSection | None = None, limits: LimitsSection | None = None, buckets: Mapping[bytes, BucketSettings] | None = None,
@@ -193,8 +195,6 @@ class Planes:
         return Siblings(packed)
 
     # Passes -----------------------------------------------------------------------------------------------------------------------
-
-    nodes: list[PlaneNode]
 
     def make_pass(
         self, node: PlaneNode, arrived: Sequence[tuple[Connection, bytes]], *, wall_offset_ms: int = 0, synced: bool = False

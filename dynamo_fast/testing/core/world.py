@@ -45,6 +45,8 @@ class Wire(End):
 class World(Planes):
     """`machines` by name; those that a change of members brings are there from the beginning. `pass_s`: what a pass takes, in the mean."""
 
+    between: dict[tuple[int, int], Wire]  # type: ignore[assignment]
+
     def __init__(self, seed: int, nodes: int, *, pass_s: float = 0.0, **options: Any) -> None:
         super().__init__(nodes, chance=random.Random(f"{seed} world"), buckets={
             b"": BucketSettings(), LAST_WRITE_WINS: BucketSettings(reconcile="last-write-wins")}, **options)  # fmt: skip
@@ -133,8 +135,6 @@ class World(Planes):
         self.between[pair[::-1]].pipe.back = self.between[pair].pipe
         for number in pair:
             self.collect(self.nodes[number])
-
-    between: dict[tuple[int, int], Wire]  # type: ignore[assignment]
 
     def new_end(self, number: int, connection: Connection) -> Wire:
         return Wire(number, connection)
