@@ -49,9 +49,9 @@ def test_the_seeds_reach_what_is_rare() -> None:
         pytest.skip("too few seeds for the rare")
     wanted = {kind.__name__.replace("_", " ") for kind in (*NETWORK, *PROCESS, *DISK, *CLOCK)}
     wanted |= {"stale reads", "siblings shown", "siblings resolved", "writes applied by two coordinators", "read_repairs", "hints_taken",
-               "hints settled", "entries merged", "merges refused by a disk", "partitions trusted again", "acknowledged puts counted",
+               "hints removed", "entries merged", "merges refused by a disk", "partitions trusted again", "acknowledged puts counted",
                "damaged_records", "retries", "forwards", "suspicions", "peers_given_up", "gets_hedged", "changes of members over",
-               "old copies removed", "put answered QUORUM_FAILED", "put answered DEADLINE", "put answered NOT_ENOUGH_REPLICAS",
+               "copies parted with", "put answered QUORUM_FAILED", "put answered DEADLINE", "put answered NOT_ENOUGH_REPLICAS",
                "put answered READ_ONLY"}  # fmt: skip
     assert {name for name in wanted if not reached[name]} == set()
 
@@ -115,6 +115,21 @@ def test_homes_that_never_compare_are_found(monkeypatch: pytest.MonkeyPatch) -> 
         return dataclasses.replace(calm(mix, writes=((1, 0),), strict=0.0), kinds=("isolated",), fault_every_s=0.02, repair_every_s=0.0)
 
     assert "recovery" in promises_broken(3, forgetful)
+
+
+@pytest.mark.parametrize(("kinds", "change", "promise"), [
+    (("kill",), None, "hints reach their owners"),
+    (("clock_jump",), ((0, 1, 2), (3, 4, 5)), "membership changes lose nothing"),
+])  # fmt: skip
+def test_what_goes_before_others_have_it_is_found(monkeypatch: pytest.MonkeyPatch, kinds, change, promise: str) -> None:
+    """The sender is told of everything at once, and what was sent is lost."""
+    monkeypatch.setattr(Repair, "push", lambda repair, source, target, entries, told: told(entries, [0] * len(entries)))
+
+    def hasty(mix: CoreMix) -> CoreMix:
+        mix = dataclasses.replace(calm(mix, writes=((2, 0),), strict=0.0, keys=300), kinds=kinds, fault_every_s=0.05, repair_every_s=0.01)
+        return dataclasses.replace(mix, change=change, nodes=6, shared_hosts=False)
+
+    assert promise in promises_broken(2, hasty)
 
 
 def test_members_that_bring_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

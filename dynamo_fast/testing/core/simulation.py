@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from functools import partial
 
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node.config import RequestsSection
@@ -26,6 +27,7 @@ from dynamo_fast.testing.faults import Faults
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.history import Fate, History, Write
 from dynamo_fast.testing.judgement import applied_twice, judge
+from dynamo_fast.testing.planes import in_slots
 from dynamo_fast.testing.user import Probes
 from dynamo_fast.testing.verdict import Verdict
 from dynamo_fast.wire.errors import ProtocolError
@@ -56,6 +58,8 @@ class Simulation:
         self.repair = Repair(self.world, random.Random(f"{mix.seed} repair"), self.probes, mix.repair_every_s)
         self.change = Change(self.world, self.repair, random.Random(f"{mix.seed} change"), self.probes) if mix.change else None
         self.violations: list[Violation] = []
+        for machine in self.world.by_number:
+            machine.engine.on_removal = partial(self._removed, machine)
         if mix.habits.last_write_wins:
             self.history.last_write_wins.add(b"key0")
         self.clients = [
@@ -121,6 +125,28 @@ class Simulation:
                     held[kind].add(places[machine.number])
         self.probes.hit("acknowledged puts counted")
         self.violations += checkers.copies_missing(write, len(held["copies"]), len(held["copies on disk"]))
+
+    def _removed(self, machine: Machine, store_key: bytes, record: bytes) -> None:
+        """A hint may go when its owners have it on disk, what had been a home's copy when W of the homes have it there."""
+        world, parts = self.world, decode_record(record)
+        partition = machine.engine.forest.place(store_key[:16])[0]
+        placement, ring = world.hint_placement(machine.number)
+        homes = list(ring.homes_of(partition))
+        if parts.owed and parts.placement_number == placement.number & 0xFFFF:
+            homes = in_slots(ring, partition, parts.owed)
+        excused = self.guard.darkened | self.guard.destroyed
+        held: dict[str, bytes | None] = {}
+        for name in (world.names[home] for home in homes):
+            on_disk = world.machines[name].engine.on_disk(store_key)
+            if name not in excused:
+                held[name] = None if on_disk is None else decode_record(on_disk).packed
+        if parts.owed:
+            self.violations += checkers.hint_gone_early(parts.key, parts.packed, held)
+            self.probes.hit("hints removed")
+        else:
+            copies = min(world.requests.w, len(homes)) - (len(homes) - len(held))
+            self.violations += checkers.copy_gone_early(parts.key, parts.packed, held, copies)
+            self.probes.hit("copies parted with")
 
     # Rest ---------------------------------------------------------------------------------------------------------------------------
 
