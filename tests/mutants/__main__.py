@@ -208,7 +208,8 @@ def main() -> int:
         under_way = {pool.submit(work, mutant): mutant for mutant in mutants}
         for done in as_completed(under_way):
             found = done.result()
-            print(f"{under_way[done].name}: {found.trouble or found.by or 'caught by NOBODY'} {found.text[:140]}", flush=True)
+            where = "" if found.seed is None else f" (tier {found.tier}, seed {found.seed})"
+            print(f"{under_way[done].name}: {found.trouble or found.by or 'caught by NOBODY'}{where} {found.text[:140]}", flush=True)
     findings = [done.result() for done in under_way]
     quiet = control(trees, mutants, findings)
     show(mutants, findings, quiet)
