@@ -110,11 +110,12 @@ class Simulation:
         world, key = self.world, write.key
         if world.new is not None:
             return  # of which homes it wants how many depends on how far its coordinator is
-        places = world.names if self.faults.counts else world.hosts
         bucket = world.bucket_of(key, self.history.last_write_wins)
         store_key = world.store_key(key, bucket)
         dots = [dot for dot, _ in self._dots_of(write)]
         homes = world.homes(key, bucket)
+        enough_hosts = len({world.hosts[home] for home in homes}) >= write.w
+        places = world.hosts if enough_hosts and not self.faults.counts else world.names
         held: dict[str, set[str]] = {"copies": set(), "copies on disk": set()}
         for machine in world.by_number:
             if write.strict and machine.number not in homes:

@@ -74,7 +74,7 @@ def draw(seed: int) -> CoreMix:
         pass_s=chance.choice([0.0, 0.0, 0.0002, 0.002]),
         suspect_ms=chance.choice([20, 50, 300]),
         ask_all_every=chance.choice([1, 16, 1000]),
-        shared_hosts=nodes > 5 and chance.random() < 0.5,
+        shared_hosts=nodes > 3 and chance.random() < 0.5,
         twice=chance.choice([0.0, 0.0, 0.1, 0.3]),
         shared_ids=chance.choice([0.0, 0.0, 0.2]),
     ))  # fmt: skip
