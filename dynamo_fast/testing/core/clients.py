@@ -23,7 +23,7 @@ ATTEMPTS_MAX = 4
 GRACE_S = 0.05  # a node's own words about a deadline are waited for so long
 ATTEMPT_S_MIN = 0.002  # no further attempt is made with less time left
 RETRY_S = 0.005
-TO_A_HOME = 0.75  # of the attempts
+TO_A_HOME = 0.85  # of the attempts
 SAME_AGAIN = 0.7  # of the attempts after one whose fate is unknown
 
 
