@@ -29,13 +29,29 @@ from dynamo_fast.node.requests cimport ask_homes, node_in
 from dynamo_fast.node.sloppy_quorum cimport choose_substitute, look_around, substitute, take_own_slot
 from dynamo_fast.wire.data_messages cimport *
 
+cdef extern from *:
+    int popcount "__builtin_popcount"(unsigned int) noexcept nogil
+
 cdef enum:
     HOLD_SLOPE = 8     # an answer is held a millisecond longer for every so many that storage has been behind,
     HOLD_MS_MAX = 100  # up to this
 
 
-cdef bint counts_everywhere(const Quorum *quorum, int slot) noexcept:
-    return quorum.second == 0 or (quorum.first & quorum.second) >> slot & 1
+cdef uint32_t who_syncs(const Quorum *quorum, int own_slot, int w, int dw) noexcept:
+    """The slots that are to answer only when what they were sent is on disk: a copy that is needed there costs its answer an fdatasync.
+
+    Our own copy does for one on disk. Between two placements it may be one in one of them alone; then one of those that count in both is
+    to tell the other, and the rest need not wait for their disks. Provided that nothing can succeed without one of those: without them
+    there are fewer than W in the other placement, and if we are made to count there in place of one of them (`quorum_cover`), our own
+    copy does again. Else all are asked.
+    """
+    cdef uint32_t both = quorum.first & quorum.second
+    cdef int in_both = popcount(both)
+    cdef bint in_first = quorum.first >> own_slot & 1
+    cdef int here = popcount(quorum.first if in_first else quorum.second), there = popcount(quorum.second if in_first else quorum.first)
+    if dw == 0 or (dw == 1 and (quorum.second == 0 or both >> own_slot & 1)):
+        return 0
+    return both if dw == 1 and in_both >= 2 and there - in_both < w and here - in_both <= in_both else 0xffffffff
 
 
 cdef uint8_t hint_flags(PutRequest request, int slot) noexcept:
@@ -125,8 +141,7 @@ cdef class PutCoordinator:
         ask_homes(request, desk.view, desk.view.writes, address.partition, plan.w, plan.dw)
         request.strict = plan.strict
         take_own_slot(desk, request)
-        # Our own copy does for one on disk; but between two placements it may be one in one of them alone.
-        request.acks_durable = plan.dw >= 2 or (plan.dw and not counts_everywhere(&request.quorum, request.own_slot))
+        request.syncing = who_syncs(&request.quorum, request.own_slot, plan.w, plan.dw)
         if self.owed_here(request) and desk.replica.hint_bytes + <int64_t>message.value_bytes > self.hint_bytes_max:
             return desk.no(client, header, STATUS_OVERLOAD, "this node keeps as many hints as it may, and no home of the key can be "
                            "reached from here; nothing was written, ask another node or raise hint_bytes_max")
@@ -223,7 +238,7 @@ cdef class PutCoordinator:
         cdef uint8_t *out
         while True:
             peer = <Peer>request.view.peers[node_in(request, slot)]
-            message.flags = REPLICATE_ACK_DURABLE if request.acks_durable else 0
+            message.flags = REPLICATE_ACK_DURABLE if request.syncing >> slot & 1 else 0
             if request.standins & (1u << slot):
                 message.flags |= hint_flags(request, slot)
             request.reasons[slot] = 0
@@ -294,8 +309,7 @@ cdef class PutCoordinator:
         if header.status == STATUS_OK:
             found.quorum.failed &= ~(1u << slot)
             found.quorum.acked |= 1u << slot
-            if (<PutRequest>found).acks_durable:
-                found.quorum.durable |= 1u << slot
+            found.quorum.durable |= (<PutRequest>found).syncing & (1u << slot)
             return self.settle(<PutRequest>found)
         if found.view.index_of.get(peer.peer, -1) != node_in(found, slot):
             return 0  # a home that has a substitute by now: what that one says counts

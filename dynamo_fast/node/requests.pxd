@@ -37,7 +37,7 @@ cdef int slot_asked_of(Request request, int index) noexcept
 cdef class PutRequest(Request):
     cdef bytes context              # the answer, sealed when the put was applied here
     cdef uint8_t store_key[24]      # where the object stands, should it have to be sent to somebody else
-    cdef bint acks_durable          # the others are to answer when it is on their disks
+    cdef uint32_t syncing           # bit i: whoever is asked in slot i is to answer when it is on its disk
     cdef int64_t held_until_ms      # not answered before, because storage is behind; 0: at once
 
 cdef class GetRequest(Request):

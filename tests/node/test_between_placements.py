@@ -109,20 +109,6 @@ def test_with_fewer_homes_after_all_of_them_and_w_of_those_before_are_wanted() -
     assert cluster.put(0, b"l", b"v", w=4).status == Status.BAD_REQUEST
 
 
-@pytest.mark.parametrize("step", TO_BOTH)
-def test_a_copy_on_disk_is_wanted_in_each_placement(step: Step) -> None:
-    cluster = one_replaced(step)
-    for node in cluster.nodes:
-        node.engine.hold_syncs = True
-    client = cluster.client(COMES)
-    asked = client.put(b"k", b"v", w=1, dw=1)
-    cluster.run()
-    cluster.finish_syncs(COMES)
-    assert asked not in client.answers, "on disk where it is a home after, not yet where it was one before"
-    cluster.finish_syncs(GOES)
-    assert client.answers[asked].status == Status.OK
-
-
 def test_workers_of_one_host_count_once_in_each_placement() -> None:
     cluster = one_replaced(Step.DOUBLE, hosts=["x", "y", "y", "z"])
     cluster.hold(frames(MessageType.REPLICATE, target=0))
@@ -303,16 +289,6 @@ def test_a_home_that_comes_keeps_a_hint_as_one_for_who_writes_to_those_before_al
     confirmed = [(cluster.store_key(b"k"), decode_record(record).hash, 1 << slot)]
     assert cluster.nodes[COMES].plane.settle_hints(confirmed, cluster.old.number) == 0
     assert cluster.owed(COMES, b"k") == 0
-
-
-@pytest.mark.parametrize("step", TO_BOTH)
-@pytest.mark.parametrize("coordinator", [0, GOES, COMES])
-def test_others_are_asked_for_their_disks_only_when_our_own_does_not_do(step: Step, coordinator: int) -> None:
-    cluster = one_replaced(step)
-    asked: list[bool] = []
-    cluster.hold(lambda sent: sent.type == MessageType.REPLICATE and asked.append(decode_replicate(sent.frame.body).ack_durable) is None)
-    cluster.client(coordinator).put(b"k", b"v", w=1, dw=1)
-    assert asked == [coordinator != 0] * 3
 
 
 # Requests under way -----------------------------------------------------------------------------------------------------------------
