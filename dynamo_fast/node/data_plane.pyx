@@ -71,6 +71,11 @@ cdef class DataPlane(Copies):
         """From now on clients' requests are refused as certainly not applied; what is under way is finished, replicas are served."""
         self.draining = True
 
+    def close(self):
+        """Lets go of every request, unheard: it is asked nothing any more. Requests are no business of the garbage collector's (they come
+        and go too fast), so a data plane that is dropped while some are under way would stay, with all that it holds, for ever."""
+        self.coordinator.desk.requests.clear()
+
     @property
     def requests_in_flight(self):
         """Requests coordinated here that have no answer yet."""

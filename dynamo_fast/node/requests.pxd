@@ -74,5 +74,6 @@ cdef class RequestTable:
 
     cdef int add(self, Request request) except -1
     cdef Request get(self, uint64_t token)
+    cdef int clear(self) except -1
     cdef int mark_answered(self, Request request) except -1
     cdef int release(self, Request request) except -1

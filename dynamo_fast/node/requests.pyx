@@ -163,6 +163,13 @@ cdef class RequestTable:
             return None
         return <Request>self.slots[slot]
 
+    cdef int clear(self) except -1:
+        """Whatever is under way is over, unheard."""
+        for request in list(self.slots):
+            if request is not None:
+                self.release(request)
+        return 0
+
     cdef int mark_answered(self, Request request) except -1:
         """Its client has its answer; it stays for late replies."""
         assert not request.answered

@@ -173,6 +173,8 @@ class Machine:
 
     def _gone(self, state: State) -> None:
         self.add_up()
+        if self.node is not None:
+            self.node.data_plane.close()
         self.state, self.node, self._reactor = state, None, None
         self.disk.forget_locks()
         self._ended.set()

@@ -94,10 +94,11 @@ class World(Planes):
                 end.pipe.send(None)
 
     def add_up(self, node: PlaneNode) -> None:
-        """The counters of a process that ends go to the totals."""
+        """The counters of a process that ends go to the totals, and it is over."""
         for name, value in node.plane.statistics().items():
             if type(value) is int and value:
                 self.totals[name] = self.totals.get(name, 0) + value
+        node.plane.close()
 
     def heal_now(self) -> None:
         self.network.heal()
