@@ -68,7 +68,8 @@ class StorageDirectory:
 
     @property
     def tail_may_be_lost(self) -> bool:
-        """Whether the power may have been cut since the last start: what was acknowledged from the page cache alone may be gone."""
+        """Whether the power may have been cut, or an fsync failed, since the last start: what was acknowledged from the page cache alone
+        may be gone."""
         return self.unclean and not self.same_boot
 
     def trust(self) -> None:
@@ -76,6 +77,13 @@ class StorageDirectory:
         process that dies before this leaves the next one as wary as it was itself. OSError: the next start will be, too."""
         if not self.same_boot and not self.first_start:
             self._write("storage.json", self._description)
+
+    def distrust(self) -> None:
+        """After a failed fsync what this boot of the kernel has written need not be there: the kernel has dropped what it could not
+        write, and shows it until it needs the memory. So the next start is as wary as after a loss of power. OSError when not even that
+        can be written."""
+        self._description |= {"boot_id": ""}
+        self._write("storage.json", self._description)
 
     def begin(self) -> None:
         """Writing begins: from now on an end is unclean until it is marked."""

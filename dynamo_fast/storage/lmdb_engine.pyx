@@ -236,6 +236,10 @@ cdef class LmdbEngine(Engine):
         if code and not self.sync_failure:
             self.sync_failure = code
             self.refusal = f"an fdatasync of the log failed ({os.strerror(code)}): this process must be restarted"
+            try:
+                self.directory.distrust()
+            except OSError:
+                pass    # then it is for the torn end of the log to tell
 
     cdef uint64_t log_bytes(self) noexcept:
         return self.log.written_to - self.log.oldest

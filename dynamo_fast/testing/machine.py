@@ -112,6 +112,8 @@ class Machine:
         if self.state is State.DARK:
             self.cluster.network.lighten(self.name)
         lost = self._chance.choice([self.engine.durable, *self.engine.positions()]) if self._tail_in_doubt else self.engine.written_to
+        if self._tail_in_doubt:
+            self.suspect()  # it is written down when an fsync fails
         self._tail_in_doubt = False
         self.engine.reopen(min(lost, self.engine.written_to))
         self.state, self.failure = State.RUNNING, None

@@ -64,8 +64,8 @@ class Machine:
             self._succeeded = self._draining
             return
         lost = self._chance.choice([self.engine.durable, *self.engine.positions()]) if self._tail_in_doubt else self.engine.written_to
-        if lost < self.engine.written_to:
-            self.suspect()  # the torn end of a log says that something is gone
+        if self._tail_in_doubt:
+            self.suspect()  # it is written down when an fsync fails
         self._tail_in_doubt = self._draining = self._succeeded = False
         self.engine.reopen(min(lost, self.engine.written_to))
         self.state = State.RUNNING
