@@ -32,6 +32,7 @@ def test_a_slice_is_over_after_its_time_and_a_new_one_begins() -> None:
     async def scenario(world: World) -> None:
         (node, *_) = await cluster_of(world, 3)
         env = node.node.env
+        assert env.hurry == node.node.reactor.hurry, "a slice that is over hurries this node's loop"
         hurried: list[float] = []
         clock = [100.0]
         env.hurry = lambda: hurried.append(clock[0])
