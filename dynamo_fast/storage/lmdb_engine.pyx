@@ -280,7 +280,19 @@ cdef class LmdbEngine(Engine):
         """The range's frozen records are in LMDB: the memory is free, and so are the log's segments that nobody needs now."""
         self.snapshot.renew()
         self.buffer.drop_frozen(range_index)
+        self.forget()
+
+    def forget(self) -> None:
+        """Segments of the log whose records are all in LMDB are needed no more."""
         self.log.forget_before(self.buffer.oldest_position(self.log.position()))
+
+    def roll(self) -> None:
+        """The log's last segment had to grow; now it ends, and goes as soon as all of it is in LMDB."""
+        try:
+            self.log.roll()
+        except OSError as error:
+            self.postpone(error)
+        self.forget()
 
     def tick(self) -> list:
         """What is due and does not wait; the jobs that do, which the caller runs in a thread and tells `postpone` when they fail."""
@@ -295,6 +307,8 @@ cdef class LmdbEngine(Engine):
             if self.refusal is not None:
                 self.not_before_ns = began + RETRY_NS
                 self.retry()
+            elif self.log.outgrown:
+                self.roll()
             elif self.log.wants_segment:
                 jobs.append(self.log.prepare)
             if self.log.doomed:
@@ -315,8 +329,9 @@ cdef class LmdbEngine(Engine):
     @property
     def resting(self) -> bool:
         """Whether ticks have nothing to do until the next write."""
-        return (self.log.commit.durable() == self.log.position() and not self.checkpoints.under_way and not self.checkpoints.due(self)
-                and self.refusal is None and not self.log.wants_segment and not self.log.doomed and not self.suspected.unsaved
+        log = self.log
+        return (log.commit.durable() == log.position() and not self.checkpoints.under_way and not self.checkpoints.due(self)
+                and self.refusal is None and not (log.wants_segment or log.outgrown or log.doomed) and not self.suspected.unsaved
                 and not self.buffer.region.chunks_dirty)
 
     async def wait_for_write(self) -> None:

@@ -200,6 +200,17 @@ cdef class Log:
         return 0
 
     @property
+    def outgrown(self) -> bool:
+        """Whether the last segment had to grow past its length, and the next one is there by now: `roll` ends it."""
+        return (self.prepared is not None and self.file is not None
+                and self.written_to - self.segments[-1].start > <uint64_t>self.segment_bytes)
+
+    def roll(self) -> None:
+        """Goes on in the prepared segment before anything is written to it. The next write would; but a log that is full up to its bound
+        takes none, and its only segment, all of it in LMDB, could never be deleted (!). OSError: try again."""
+        self.rotate()
+
+    @property
     def wants_segment(self) -> bool:
         """Whether `prepare` should be called, from a thread if there is one."""
         return self.prepared is None and not self.preparing

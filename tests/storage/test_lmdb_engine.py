@@ -220,6 +220,31 @@ def test_room_shrinks_with_the_log_and_comes_back(tmp_path: Path) -> None:
     roomy.close()
 
 
+def test_a_log_that_filled_up_in_one_segment_is_free_again_without_a_write(tmp_path: Path) -> None:
+    """The next segment was not there in time, as on a disk that is slow to make files, and the last one grew up to the log's bound."""
+    engine = open_with(tmp_path, log_bytes_max=MIB, log_segment_bytes=50_000, checkpoint_fill=0.1)
+    model: dict[bytes, bytes] = {}
+    rng = random.Random(5)
+    while engine.fullness < 2:
+        fill(engine, model, rng, 50)
+    assert len(engine.log.segments) == 1
+    assert engine.log.bytes >= MIB
+    settle(engine)
+    for _ in range(100):
+        if engine.resting:
+            break
+        tick(engine)
+        wait_for_something(engine)
+    assert engine.fullness == 0
+    assert engine.log.bytes == 0
+    assert [segment.start for segment in engine.log.segments] == [engine.position], "the one that was outgrown is deleted"
+    fill(engine, model, rng, 50)
+    abandon(engine)
+    again = open_with(tmp_path, log_bytes_max=MIB, log_segment_bytes=50_000)
+    check(again, model)
+    again.close()
+
+
 def test_a_log_that_is_longer_than_a_lowered_bound_is_taken(tmp_path: Path) -> None:
     model = {store_key(number): record(number, 0, 50_000) for number in range(2000)}
     engine = open_with(tmp_path, checkpoint_fill=9.0, write_buffer_bytes_max=256 * MIB, log_bytes_max=256 * MIB)
