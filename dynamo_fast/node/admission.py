@@ -1,12 +1,16 @@
 """How much of the node background work may take: a feedback controller, as in the paper's section 6.5.
 
-Handoff, anti-entropy and transfers do their work in steps of a few milliseconds, and ask for a slot before each. A slot is kept for
-longer than its step took, so that background work as a whole gets `share` of the time. Once a second the controller compares the p99 of
-the requests served meanwhile with what it is when no background work is done: above THRESHOLD times that it halves the share, below it
-adds a little. The quiet figure is this node's own: every QUIET_EVERYth second background work rests, and the requests of that second show
-it. A node without requests gives background work all it can use.
+Handoff, anti-entropy and transfers do their work in steps of a few milliseconds at most. A step takes time of the loops at both ends, and
+each node keeps account of what it has worked at steps, those it began and those it answered: after so much work it wants to be left alone
+for so long that background work as a whole gets `share` of its time. Only work counts. What a step waits for, a peer or a disk, keeps
+nobody busy.
 
-Both ends of a step obey: the answer to a batch says how much its receiver can spare, and the sender pauses for the sake of both.
+Once a second the controller compares the p99 of the requests served meanwhile with what it is when no background work is done: above
+THRESHOLD times that it halves the share, below it adds a little. The quiet figure is this node's own: every QUIET_EVERYth second
+background work rests, and the requests of that second show it. A node without requests gives background work all it can use.
+
+Both ends of a step are obeyed: a step waits for the turn of the node that begins it, and for that of its peer, whose answers say for how
+long it wants to be left alone. Steps towards other peers go on meanwhile.
 """
 
 from __future__ import annotations
@@ -28,8 +32,8 @@ SMOOTHING = 0.3  # weight of the newest window in either figure
 QUIET_EVERY = 8  # windows
 SLOTS = 2  # steps of background work at once: one that waits for a slow peer does not hold up all others
 SLOTS_IDLE = 4  # while neither end has requests: the next steps wait for their peers while one is worked at
-PAUSE_S_MAX = 1.0  # after a step: one that took long has waited for a peer, which kept nobody busy, and must not stop the others
-Source = tuple[str, Histogram]
+STEP_S = 0.0003  # of work that a step takes from either end besides what is measured: a message, and the tasks that pass it on
+PAUSE_S_MAX = 1.0  # from now on, however much was worked: nobody is to wait for long because of one stall
 
 
 class Controller:
@@ -96,9 +100,11 @@ class Window:
 
 
 class Slot:
-    """One step of background work; `their_share` is what the node at the other end can spare."""
+    """One step of background work: what it has taken of this node's time, as far as that was measured, and for how long the peer wants
+    to be left alone after it."""
 
-    their_share = 1.0
+    worked_s = 0.0
+    pause_us = 0
 
 
 class Admission:
@@ -110,41 +116,68 @@ class Admission:
         self._controller = Controller()
         self._windows = {"put_us": Window(), "get_us": Window()}
         self._slots = trio.CapacityLimiter(SLOTS)
-        self._turn = trio.Event()
-        self._worked = False
+        self._free_s = 0.0  # when the next step may begin, as far as this node is concerned
+        self._peers_free_s: dict[bytes | None, float] = {}  # the same of members, by id
+        self._window_ends_s = env.now() + WINDOW_S
+        self._worked = False  # in this window
         self.steps = 0
+        self.worked_s = 0.0
         self.paused_s = 0.0
 
     @property
     def share(self) -> float:
-        """What this node can spare now, of the time of one loop: 1.0 when it has nothing else to do."""
-        return SHARE_MIN if self._controller.resting else self._controller.share
-
-    def note_work(self) -> None:
-        """A step of background work was done at another node's wish."""
-        self._worked = True
+        """Of the time of its loop that this node has for background work: 1.0 when it has nothing else to do."""
+        return self._controller.share
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[Slot]:
-        """One step: waits for its turn, and after it for as long as keeps the share. Steps should take milliseconds."""
-        async with self._slots:
-            while self._controller.resting:
-                await self._turn.wait()
-            self._worked = True
-            self.steps += 1
-            slot = Slot()
-            began_s = self._env.now()
-            yield slot
-            took_s = self._env.now() - began_s
-            share = min(self._controller.share, slot.their_share)
-            self._slots.total_tokens = SLOTS_IDLE if share == 1.0 else SLOTS
-            pause_s = min(took_s * (1 / share - 1), PAUSE_S_MAX)
-            self.paused_s += pause_s
-            await self._env.sleep(pause_s)
+    async def slot(self, peer: bytes | None) -> AsyncIterator[Slot]:
+        """One step with a peer: waits until both may begin. Steps should take milliseconds."""
+        slot = Slot()
+        while True:
+            while (pause_s := self._pause_s(peer)) > 0.0:
+                self.paused_s += pause_s
+                await self._env.sleep(pause_s)
+            async with self._slots:
+                if self._pause_s(peer) > 0.0:
+                    continue  # others have worked while this one waited for a slot
+                self.steps += 1
+                try:
+                    yield slot
+                finally:
+                    self.charge(STEP_S + slot.worked_s)
+                    free_s = self._env.now() + slot.pause_us / 1e6
+                    self._peers_free_s[peer] = max(self._peers_free_s.get(peer, 0.0), free_s)
+                    self._slots.total_tokens = SLOTS_IDLE if self.share == 1.0 and slot.pause_us == 0 else SLOTS
+                return
+
+    def answered(self, worked_s: float = 0.0) -> int:
+        """A step that a peer began has been answered, and took so much: for how many us this node wants to be left alone."""
+        self.charge(STEP_S + worked_s)
+        return int(1e6 * self._own_pause_s())
+
+    def charge(self, worked_s: float) -> None:
+        """Background work was done here, in a step or between two, and is made up for by as long a pause as the share asks for."""
+        # A peer may not know that this window is a quiet one, and learns it from the answer: one step of each peer is not felt in a second.
+        self._worked = self._worked or not self._controller.resting
+        self.worked_s += worked_s
+        if self.share == 1.0:
+            return
+        now_s = self._env.now()
+        # What was left of a pause does not pass while there is work.
+        free_s = max(self._free_s + worked_s, now_s) + worked_s * (1 / self.share - 1)
+        self._free_s = min(free_s, now_s + PAUSE_S_MAX)
+
+    def _own_pause_s(self) -> float:
+        free_s = max(self._free_s, self._window_ends_s) if self._controller.resting else self._free_s
+        return min(max(0.0, free_s - self._env.now()), PAUSE_S_MAX)
+
+    def _pause_s(self, peer: bytes | None) -> float:
+        return max(self._own_pause_s(), self._peers_free_s.get(peer, 0.0) - self._env.now())
 
     async def run(self) -> None:
         """Looks at the requests of every window until cancelled."""
         while True:
+            self._window_ends_s = self._env.now() + WINDOW_S
             await self._env.sleep(WINDOW_S)
             self.look()
 
@@ -157,16 +190,18 @@ class Admission:
         _, p99_us = max(windows, default=(0, 0.0))
         self._controller.window(requests, p99_us, self._worked)
         self._worked = False
-        self._turn, turn = trio.Event(), self._turn
-        turn.set()
+        if self.share == 1.0:
+            self._free_s = 0.0
 
     def statistics(self) -> dict[str, object]:
-        """`share` of the time for background work, the p99 it is judged by, steps done and seconds paused after them."""
+        """`share` of the time for background work, the p99 it is judged by, steps begun here, seconds worked at steps at either end, and
+        waited before those begun here."""
         controller = self._controller
         return {
             "share": controller.share,
             "quiet_p99_us": controller.quiet_p99_us,
             "working_p99_us": controller.working_p99_us,
             "steps": self.steps,
+            "worked_s": round(self.worked_s, 3),
             "paused_s": round(self.paused_s, 3),
         }

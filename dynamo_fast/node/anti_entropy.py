@@ -104,7 +104,7 @@ class AntiEntropy:
         count = self.engine.forest.leaf_count
         for partition in partitions:
             if partition not in self._recounted and self.engine.forest.root(partition):
-                await self.recompute(range(partition * count, (partition + 1) * count))
+                await self.recompute(range(partition * count, (partition + 1) * count), Slice(self.env))
             self._recounted.add(partition)
 
     async def trust(self, placement: Placement, peer: bytes, partitions: Sequence[int]) -> None:
@@ -221,14 +221,16 @@ class AntiEntropy:
             hashes = self.engine.forest.descendants(request.level, request.nodes, request.depth)
         except IndexError as error:
             raise Refusal(Status.BAD_REQUEST, str(error)) from error
-        return messages.TreeReply(hashes=hashes)
+        return messages.TreeReply(hashes=hashes, pause_us=self.admission.answered())
 
     async def answer_entries(self, session: Session, request: messages.EntriesRequest) -> messages.EntriesReply:
         self._visited(session, request.placement, {leaf // self.engine.forest.leaf_count for leaf in request.leaves})
+        slice_ = Slice(self.env)
         if request.recompute:
-            await self.recompute(request.leaves)
-        entries, done = await self.listing(self.ranges(request.leaves), request.after)
-        return messages.EntriesReply(entries=pack_listing(entries), done=done)
+            await self.recompute(request.leaves, slice_)
+        entries, done = await self.listing(self.ranges(request.leaves), request.after, slice_)
+        packed = pack_listing(entries)
+        return messages.EntriesReply(entries=packed, done=done, pause_us=self.admission.answered(slice_.worked_s))
 
     async def answer_outlines(self, session: Session, request: messages.OutlinesRequest) -> messages.OutlinesReply:
         self._visited(session, request.placement)
@@ -243,7 +245,7 @@ class AntiEntropy:
                 break
             outlines.append(outline)
             await slice_.over()
-        return messages.OutlinesReply(outlines=outlines)
+        return messages.OutlinesReply(outlines=outlines, pause_us=self.admission.answered(slice_.worked_s))
 
     # What both sides do ---------------------------------------------------------------------------------------------------------
 
@@ -260,19 +262,17 @@ class AntiEntropy:
         forest = self.engine.forest
         return leaf_ranges(leaves, forest.partitions * forest.leaf_count)
 
-    async def recompute(self, leaves: Iterable[int]) -> None:
+    async def recompute(self, leaves: Iterable[int], slice_: Slice) -> None:
         """Sums up leaves from what is in them; they are counted through the trees of all partitions."""
-        slice_ = Slice(self.env)
         for leaf in leaves:
             self.engine.recompute(*divmod(leaf, self.engine.forest.leaf_count))
             await slice_.over()
 
-    async def listing(self, ranges: Sequence[tuple[bytes, bytes]], after: bytes) -> tuple[list[tuple[bytes, int]], bool]:
+    async def listing(self, ranges: Sequence[tuple[bytes, bytes]], after: bytes, slice_: Slice) -> tuple[list[tuple[bytes, int]], bool]:
         """What this node holds in the ranges behind `after`, at most LISTED_MAX keys; and whether that is all."""
         entries: list[tuple[bytes, int]] = []
         first = following(after.ljust(24, b"\0")) if after else b""
         step = 16
-        slice_ = Slice(self.env)
         for start, end in ranges:
             start = max(start, first)
             while start < end:

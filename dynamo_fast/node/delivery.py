@@ -6,9 +6,8 @@ all that happens to a copy, so whatever is sent twice, late, out of order or hal
 written, and what one side lacks is never taken for a delete. Whole partitions are fetched by `ranges.py`, in the same way.
 
 What is moved must not be felt. Batches are cut by bytes and sized so that merging one keeps a loop for about half a millisecond; each is
-a step of background work for the admission controllers of both ends, so at most half of the time anything is under way, unless neither
-has requests to serve. Memory is a batch on each side. An object larger than a batch goes alone; merging it takes what it takes, as when it
-was put.
+a step of background work for the admission controllers of both ends. Memory is a batch on each side. An object larger than a batch goes
+alone; merging it takes what it takes, as when it was put.
 """
 
 from __future__ import annotations
@@ -130,37 +129,40 @@ class Delivery:
         with self.flights.flight():
             await self._push(session, placement, entries, settled)
 
-    async def _draw(self, left: Iterator[Entry | None]) -> Entry | None:
+    @staticmethod
+    async def _draw(left: Iterator[Entry | None], slice_: Slice) -> Entry | None:
         """The next one; None when there is none."""
-        slice_ = Slice(self._env)
         for entry in left:
+            await slice_.over()
             if entry is not None:
                 return entry
-            await slice_.over()
         return None
 
     async def _push(self, session: Session, placement: int, entries: Iterable[Entry | None], settled: Settled) -> None:
         pace = Pace()
         left = iter(entries)
-        entry = await self._draw(left)
+        slice_ = Slice(self._env)
+        entry = await self._draw(left, slice_)
         while entry is not None:
             batch: list[Entry] = []
             size = 0
             while entry is not None and len(batch) < MERGE_ENTRIES_MAX and (not batch or size + entry.size <= pace.batch_bytes):
                 batch.append(entry)
                 size += entry.size
-                entry = await self._draw(left)
+                entry = await self._draw(left, slice_)
+            self._admission.charge(slice_.worked_s)
             results = await self._offer(session, placement, batch, pace)
             self.entries_sent += len(batch)
             self.entry_bytes_sent += size
             for one, (status, hash) in zip(batch, results, strict=True):
                 settled(one, status, hash)
+            slice_ = Slice(self._env)
 
     async def _offer(self, session: Session, placement: int, batch: list[Entry], pace: Pace) -> list[tuple[int, int]]:
         """One batch to its end; a node that has no room for it now is asked again a few times."""
         request = MergeRequest(placement=placement, entries=[(one.bucket, one.key, one.packed) for one in batch])
         for pause_s in (*OVERLOAD_PAUSES_S, None):
-            async with self._admission.slot() as slot:
+            async with self._admission.slot(session.node_id) as slot:
                 try:
                     reply = await session.call(request, ANSWER_S)
                 except CallFailed as error:
@@ -170,7 +172,7 @@ class Delivery:
                     if not isinstance(reply, MergeReply) or len(reply.results) != len(batch):
                         raise CallFailed("the answer to a merge tells of other entries than were sent")
                     pace.merged(reply.stalled_us / 1e6)
-                    slot.their_share = reply.share
+                    slot.pause_us = reply.pause_us
                     return reply.results
             await self._env.sleep(pause_s * (0.5 + self._env.random()))
         raise AssertionError("the last attempt returns or raises")
@@ -199,16 +201,16 @@ class Delivery:
                     pulled.passed_over.append(store_key)
             if not asked:
                 continue
-            async with self._admission.slot() as slot:
+            async with self._admission.slot(session.node_id) as slot:
                 # What arrives was read after the flight began, and is merged before it ends.
                 with self.flights.flight():
                     reply = await session.call(PullRequest(placement=placement, keys=asked, bytes_max=pace.batch_bytes), ANSWER_S)
                     if not isinstance(reply, PullReply) or not len(reply.entries) <= reply.answered <= len(asked):
                         raise CallFailed("the answer to a pull tells of other keys than were asked for")
-                    slot.their_share = reply.share
+                    slot.pause_us = reply.pause_us
                     self._check_asked(reply, asked[: reply.answered])
-                    results, stalled_s = self.merge(reply.entries)
-                    pace.merged(stalled_s)
+                    results, slot.worked_s = self.merge(reply.entries)
+                    pace.merged(slot.worked_s)
             left.extendleft(reversed(asked[reply.answered :]))
             count = min(2 * reply.answered, MERGE_ENTRIES_MAX)
             pulled.fetched += len(reply.entries)
@@ -254,10 +256,9 @@ class Delivery:
             raise Refusal(Status.OVERLOAD, f"{MERGES_AT_ONCE} batches are being merged here already; try again later")
         self._merging += 1
         try:
-            self._admission.note_work()
             results, stalled_s = self.merge(request.entries)
             await self._data_plane.wait_durable(self._engine.position)
-            return MergeReply(results=results, stalled_us=int(stalled_s * 1e6), share=self._admission.share)
+            return MergeReply(results=results, stalled_us=int(stalled_s * 1e6), pause_us=self._admission.answered(stalled_s))
         except StorageError as error:
             raise Refusal(Status.READ_ONLY, str(error)) from error
         finally:
@@ -266,7 +267,6 @@ class Delivery:
     async def answer_pull(self, session: Session, request: PullRequest) -> PullReply:
         """Our copies of the first keys asked for; read in slices, since every key may be a look into LMDB."""
         self.check_peer(session, request.placement)
-        self._admission.note_work()
         entries: list[tuple[bytes, bytes, bytes]] = []
         size = answered = 0
         slice_ = Slice(self._env)
@@ -281,7 +281,7 @@ class Delivery:
             await slice_.over()
         self.entries_sent += len(entries)
         self.entry_bytes_sent += size
-        return PullReply(entries=entries, answered=answered, share=self._admission.share)
+        return PullReply(entries=entries, answered=answered, pause_us=self._admission.answered(slice_.worked_s))
 
     def own_partitions(self) -> frozenset[int]:
         """The partitions of which this node is a home in any placement that may be worked by: what it holds elsewhere is not its own."""

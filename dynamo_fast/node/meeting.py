@@ -33,7 +33,8 @@ PENDING_MAX = 4096  # differences known and not yet settled: the memory of an ex
 MISSING_MAX = 4096  # keys that a peer lists and then does not have, in one exchange
 FRAMES_BYTES = 48  # headers of a request and its reply
 
-T = TypeVar("T", bound=messages.Reply)
+T = TypeVar("T")
+S = TypeVar("S", bound=replica.StepReply)
 
 
 @dataclass
@@ -104,10 +105,12 @@ class Meeting:
             raise BadAnswer(f"wanted {wanted.__name__}, got {type(reply).__name__}")
         return reply
 
-    async def _ask_slowly(self, request: messages.Request, wanted: type[T]) -> T:
+    async def _ask_slowly(self, request: messages.Request, wanted: type[S]) -> S:
         """As a step of background work: what the question costs both sides counts."""
-        async with self._node.admission.slot():
-            return await self._ask(request, wanted)
+        async with self._node.admission.slot(self.peer) as slot:
+            reply = await self._ask(request, wanted)
+            slot.pause_us = reply.pause_us
+            return reply
 
     async def run(self) -> None:
         asked = self._terms.partitions
@@ -202,7 +205,9 @@ class Meeting:
                 reply = await self._ask_slowly(request, replica.EntriesReply)
                 theirs.add(unpack_listing(reply.entries), reply.done)
             if not ours.done and not ours.entries:
-                ours.add(*await self._node.listing(ranges, ours.after))
+                slice_ = Slice(self._env)
+                ours.add(*await self._node.listing(ranges, ours.after, slice_))
+                self._node.admission.charge(slice_.worked_s)
             new = differences(ours, theirs)
             alike.difference_update(forest.place(one.store_key[:16])[0] for one in new)
             self._pending += new
@@ -211,7 +216,7 @@ class Meeting:
         if alike:
             # The trees differ and the keys do not: one of them has the hash of a record that is gone.
             wrong = [leaf for leaf in leaves if leaf // forest.leaf_count in alike]
-            await self._node.recompute(wrong)
+            await self._node.recompute(wrong, Slice(self._env))
             await self._ask_slowly(replica.EntriesRequest(placement=self._placement, leaves=wrong, recompute=True), replica.EntriesReply)
 
     async def _differing_leaves(self, partitions: list[int]) -> list[int]:

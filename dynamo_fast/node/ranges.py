@@ -69,7 +69,7 @@ class Ranges:
         """
         while self._engine.fullness and self._engine.read_only is None:
             await self._env.sleep(ROOM_LOOK_S)
-        async with self._admission.slot() as slot:
+        async with self._admission.slot(session.node_id) as slot:
             request = RangeRequest(placement=placement, partition=partition, after=after, bytes_max=pace.batch_bytes)
             # As in a pull: what arrives was read after the flight began, and is merged before it ends.
             with self._delivery.flights.flight():
@@ -80,10 +80,10 @@ class Ranges:
                     raise CallFailed(str(error)) from error
                 if not isinstance(reply, RangeReply):
                     raise CallFailed(f"wanted RangeReply, got {type(reply).__name__}")
-                slot.their_share = reply.share
-                page, stalled_s = self._merge(request, reply, len(body))
-        pace.bytes_max = IDLE_BYTES_MAX if min(self._admission.share, reply.share) == 1.0 else BATCH_BYTES_MAX
-        pace.merged(stalled_s)
+                slot.pause_us = reply.pause_us
+                page, slot.worked_s = self._merge(request, reply, len(body))
+        pace.bytes_max = IDLE_BYTES_MAX if self._admission.share == 1.0 and reply.pause_us == 0 else BATCH_BYTES_MAX
+        pace.merged(slot.worked_s)
         return page
 
     def _merge(self, request: RangeRequest, reply: RangeReply, wire_bytes: int) -> tuple[RangePage, float]:
@@ -110,7 +110,6 @@ class Ranges:
         placement = self._delivery.check_peer(session, request.placement)
         if request.partition not in self._delivery.own_partitions():
             raise Refusal(Status.BAD_REQUEST, f"this node is no home of partition {request.partition}")
-        self._admission.note_work()
         at, end = partition_range(request.partition, placement.partitions)
         if request.after:
             at = max(at, following(request.after.ljust(24, b"\0")))
@@ -131,4 +130,5 @@ class Ranges:
             await slice_.over()
         self.objects_sent += page.count
         self.bytes_sent += page.size
-        return RangeReply(objects=bytes(page), last=last_before(end) if done else last, done=done, share=self._admission.share)
+        pause_us = self._admission.answered(slice_.worked_s)
+        return RangeReply(objects=bytes(page), last=last_before(end) if done else last, done=done, pause_us=pause_us)

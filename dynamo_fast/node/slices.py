@@ -19,9 +19,16 @@ class Slice:
     def __init__(self, env: Env) -> None:
         self._env = env
         self._began_s = env.now()
+        self._before_s = 0.0  # worked in slices that are over
+
+    @property
+    def worked_s(self) -> float:
+        """So far, if whoever has the Slice has waited for nothing else meanwhile."""
+        return self._before_s + self._env.now() - self._began_s
 
     async def over(self) -> None:
         if self._env.now() - self._began_s > SLICE_S:
+            self._before_s = self.worked_s
             self._env.hurry()
             await trio.lowlevel.checkpoint()
             self._began_s = self._env.now()

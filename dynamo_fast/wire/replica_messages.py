@@ -22,7 +22,6 @@ PartitionRoots = Annotated[bytes, msgspec.Meta(max_length=8 * 65536)]
 TreeNode = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 ObjectKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 ObjectEntries = Annotated[list[tuple[BucketName, ObjectKey, bytes]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
-Share = Annotated[float, msgspec.Meta(gt=0.001, le=1.0)]  # of its time that a node can spare for such work
 
 
 class MergeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):
@@ -110,13 +109,18 @@ class PullRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag
     bytes_max: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 
-class MergeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="merge"):
+class StepReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
+    """An answer to a step of background work: for so long the node wants no more of them, 0 while it has nothing else to do."""
+
+    pause_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+
+
+class MergeReply(StepReply, frozen=True, kw_only=True, tag="merge"):
     """Sent after fdatasync. Per entry, in order, what became of it as (status, hash): OK and the hash of what is held now, or why it
-    was not merged, and 0. The merge kept the node from everything else for `stalled_us`; it has `share` of its time for such work."""
+    was not merged, and 0. The merge kept the node from everything else for `stalled_us`."""
 
     results: Annotated[list[tuple[int, int]], msgspec.Meta(max_length=MERGE_ENTRIES_MAX)]
     stalled_us: Annotated[int, msgspec.Meta(ge=0)]
-    share: Share = 0.5
 
 
 class CompareReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="compare"):
@@ -127,13 +131,13 @@ class CompareReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", ta
     busy: Annotated[list[Partition], msgspec.Meta(max_length=65536)] = []
 
 
-class TreeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="tree"):
+class TreeReply(StepReply, frozen=True, kw_only=True, tag="tree"):
     """8 little-endian bytes for each descendant, in the order of the nodes asked for."""
 
     hashes: bytes
 
 
-class EntriesReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="entries"):
+class EntriesReply(StepReply, frozen=True, kw_only=True, tag="entries"):
     """For each key its store key (24 bytes) and Merkle hash (8 little-endian). The last one is the `after` of the next page; `done`: there
     is none."""
 
@@ -141,18 +145,17 @@ class EntriesReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", ta
     done: bool
 
 
-class OutlinesReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="outlines"):
+class OutlinesReply(StepReply, frozen=True, kw_only=True, tag="outlines"):
     """In the order of the keys, empty for what is not here. Fewer than were asked for: ask for the rest again."""
 
     outlines: Annotated[list[bytes], msgspec.Meta(max_length=OUTLINES_MAX)]
 
 
-class PullReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="pull"):
-    """What there is of the first `answered` keys, as (bucket, key, object); `share` as in MergeReply."""
+class PullReply(StepReply, frozen=True, kw_only=True, tag="pull"):
+    """What there is of the first `answered` keys, as (bucket, key, object)."""
 
     entries: ObjectEntries
     answered: Annotated[int, msgspec.Meta(ge=1, le=MERGE_ENTRIES_MAX)]
-    share: Share = 0.5
 
 
 class ForgetCheckReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="forget_check"):
@@ -186,14 +189,13 @@ class RangeRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", ta
     bytes_max: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 
-class RangeReply(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="range"):
+class RangeReply(StepReply, frozen=True, kw_only=True, tag="range"):
     """A page of objects, back to back (wire/object_page.pyx). All up to and including store key `last` has been told; `done`: and that is
     all there is."""
 
     objects: bytes
     last: StoreKey
     done: bool
-    share: Share = 0.5
 
 
 ReplicaRequest = (

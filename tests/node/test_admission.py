@@ -17,6 +17,7 @@ from dynamo_fast.node.admission import (
     SHARE_MIN,
     SLOTS,
     SLOTS_IDLE,
+    STEP_S,
     Admission,
     Controller,
     Window,
@@ -97,22 +98,36 @@ def admission(world: World) -> tuple[Admission, Histogram]:
     return Admission(env, lambda: {"put_us": put_us}), put_us
 
 
-async def work(one: Admission, seconds: float, done: list[float]) -> None:
+PEER, OTHER = b"p" * 16, b"o" * 16
+
+
+async def work(one: Admission, seconds: float, done: list[float], loop: trio.Lock) -> None:
+    """Steps that keep the loop for so long, one after the other. Virtual time stands still while a loop is kept, hence the lock."""
     while True:
-        async with one.slot():
+        async with one.slot(PEER) as slot, loop:
             await trio.sleep(seconds)
+            slot.worked_s = seconds - STEP_S
             done.append(seconds)
+
+
+async def ask(put_us: Histogram, seconds: float) -> None:
+    """Requests at the same pace, all of which take as long."""
+    for _ in range(round(10 * seconds)):
+        for _ in range(100):
+            put_us.record(100)
+        await trio.sleep(0.1)
 
 
 def test_slots_are_few_and_keep_the_share() -> None:
     async def scenario(world: World) -> None:
         one, put_us = admission(world)
         done: list[float] = []
+        loop = trio.Lock()
         busy = most = 0
 
         async def counted() -> None:
             nonlocal busy, most
-            async with one.slot():
+            async with one.slot(PEER):
                 busy += 1
                 most = max(most, busy)
                 await trio.sleep(0.01)
@@ -129,44 +144,95 @@ def test_slots_are_few_and_keep_the_share() -> None:
         assert await most_of(SLOTS_IDLE + 5) == SLOTS_IDLE
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.run)
-            nursery.start_soon(work, one, 0.01, done)
+            nursery.start_soon(work, one, 0.01, done, loop)
             await trio.sleep(10)
             assert sum(done) == pytest.approx(10, rel=0.02), "nobody else wants the time"
+            nursery.start_soon(work, one, 0.02, done, loop)
+            await ask(put_us, 40)
+            assert one.share == SHARE_MAX
             done.clear()
-            for _ in range(400):  # 40 seconds
-                for _ in range(100):
-                    put_us.record(100)
-                await trio.sleep(0.1)
-            assert one.statistics()["share"] == SHARE_MAX
-            assert sum(done) < 40 * SHARE_MAX
-            assert one._slots.total_tokens == SLOTS, "of those that were more while nobody asked for anything"
+            await ask(put_us, 80)
+            working = 80 * (QUIET_EVERY - 1) / QUIET_EVERY
+            assert sum(done) == pytest.approx(working * SHARE_MAX, rel=0.05), "both together, and nothing in quiet windows"
+            assert await most_of(SLOTS + 5) <= SLOTS, "of those that were more while nobody asked for anything"
             nursery.cancel_scope.cancel()
 
     in_virtual_time(scenario)
 
 
-def test_a_node_at_the_other_end_that_can_spare_less_gets_less() -> None:
+def test_what_a_step_waits_for_costs_nothing() -> None:
+    """A peer or a disk that takes its time keeps nobody busy."""
+
     async def scenario(world: World) -> None:
-        one, _ = admission(world)
-        began = trio.current_time()
-        async with one.slot() as slot:
-            await trio.sleep(0.1)
-            slot.their_share = 0.1
-        assert trio.current_time() - began == pytest.approx(1)
-        assert one.statistics()["paused_s"] == pytest.approx(0.9)
+        one, put_us = admission(world)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.run)
+            nursery.start_soon(ask, put_us, 60)
+            await trio.sleep(30)
+            began, steps = trio.current_time(), one.steps
+            while one.steps < steps + 50:
+                async with one.slot(PEER):
+                    await trio.sleep(0.1)
+            rests = 1.0 * 2
+            assert trio.current_time() - began < 50 * (0.1 + STEP_S / SHARE_MIN) + rests
+            nursery.cancel_scope.cancel()
 
     in_virtual_time(scenario)
 
 
-def test_a_step_that_waited_long_for_a_peer_does_not_stop_all_others_for_minutes() -> None:
-    """Two peers that stood still for five seconds, on a node that could spare little, kept hints from going home for four minutes."""
+def test_what_was_answered_counts_as_what_was_begun_here() -> None:
+    async def scenario(world: World) -> None:
+        one, put_us = admission(world)
+        assert one.answered(1.0) == 0, "a node without requests has all the time"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.run)
+            await ask(put_us, 2.5)  # after a window with requests, and a quiet one
+            assert not one._controller.resting
+            share = one.share
+            pause_s = (0.01 + STEP_S) * (1 / share - 1)
+            assert one.answered(0.01) == pytest.approx(1e6 * pause_s, abs=1)
+            await trio.sleep(0.01 + STEP_S)
+            assert one.answered(0.01) == pytest.approx(2e6 * pause_s, abs=1), "of another peer, which waits until both are made up for"
+            began = trio.current_time()
+            async with one.slot(PEER):
+                assert trio.current_time() - began == pytest.approx(2 * pause_s, abs=1e-5)
+            assert one.answered(1000.0) == 1e6 * PAUSE_S_MAX, "one stall does not stop everything for minutes"
+            nursery.cancel_scope.cancel()
 
+    in_virtual_time(scenario)
+
+
+def test_in_a_quiet_window_peers_are_sent_away_until_its_end() -> None:
+    async def scenario(world: World) -> None:
+        one, put_us = admission(world)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.run)
+            await ask(put_us, 1.3)
+            assert one._controller.resting
+            assert one.answered() == pytest.approx(0.7e6, abs=1e3)
+            await ask(put_us, 0.8)
+            assert not one._controller.resting
+            assert one.statistics()["quiet_p99_us"] is not None, "the one step that came in it is not taken for work"
+            nursery.cancel_scope.cancel()
+
+    in_virtual_time(scenario)
+
+
+def test_a_peer_that_wants_to_be_left_alone_is_and_others_are_not() -> None:
     async def scenario(world: World) -> None:
         one, _ = admission(world)
-        async with one.slot() as slot:
-            await trio.sleep(5)
-            slot.their_share = SHARE_MIN
-        assert one.statistics()["paused_s"] == PAUSE_S_MAX
+        began = trio.current_time()
+        async with one.slot(PEER) as slot:
+            slot.pause_us = 900_000
+        for _ in range(5):
+            async with one.slot(OTHER):
+                pass
+        async with one.slot(OTHER) as slot:
+            slot.pause_us = 100_000
+        assert trio.current_time() == began
+        async with one.slot(PEER):
+            assert trio.current_time() - began == pytest.approx(0.9)
+        assert one.statistics()["paused_s"] == pytest.approx(0.9)
 
     in_virtual_time(scenario)
 
@@ -176,7 +242,7 @@ def test_a_step_that_fails_gives_its_slot_back() -> None:
         one, _ = admission(world)
         for _ in range(3 * SLOTS):
             with pytest.raises(ZeroDivisionError):
-                async with one.slot():
+                async with one.slot(PEER):
                     raise ZeroDivisionError
 
     in_virtual_time(scenario)
