@@ -72,8 +72,10 @@ demo: .venv/stamp-run  ## the Debian package index through a cluster that loses 
 
 # ---- to be sure --------------------------------------------------------------------------------------------------
 
+# A process for each core, up to four. The tests of a file stay together and in their order, and each file goes to whoever is free.
+# Nothing is measured here, so pytest-benchmark, which cannot do that in parallel, stays out.
 test: .venv/stamp-test  ## all tests (ARGS= goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -p no:benchmark -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: check-style check-types check-stubs check-warnings check-c check-docs  ## style, types, stubs, floors, C warnings, C tests
 	@echo "check: all passed"

@@ -154,6 +154,7 @@ def test_slots_are_few_and_keep_the_share() -> None:
             await ask(put_us, 80)
             working = 80 * (QUIET_EVERY - 1) / QUIET_EVERY
             assert sum(done) == pytest.approx(working * SHARE_MAX, rel=0.05), "both together, and nothing in quiet windows"
+            nursery.start_soon(ask, put_us, 60)
             assert await most_of(SLOTS + 5) <= SLOTS, "of those that were more while nobody asked for anything"
             nursery.cancel_scope.cancel()
 
