@@ -17,6 +17,7 @@ cdef class LmdbEngine(Engine):
     cdef object disk
     cdef object directory               # StorageDirectory
     cdef readonly Snapshot snapshot     # of LMDB, renewed when the helper has committed
+    cdef uint64_t transaction           # of LMDB, the last that the helper has told to be on disk
     cdef object clock_ns
     cdef object waker                   # a trio.Event to set at the next write, None when the maintenance is awake
     cdef readonly object checkpoints    # Checkpoints: which range goes to LMDB, and how far it is

@@ -33,6 +33,7 @@ from dynamo_fast.disk import Disk
 from dynamo_fast.storage.checkpoints import Checkpoints
 from dynamo_fast.storage.directory import StorageDirectory
 from dynamo_fast.storage.engine import ReadOnlyError, StorageError
+from dynamo_fast.storage.log_start import Beginning
 from dynamo_fast.storage.log import Log as LogClass, segment_number
 from dynamo_fast.storage.maintenance import maintain
 from dynamo_fast.storage.merging import merge_scans
@@ -91,8 +92,9 @@ cdef class LmdbEngine(Engine):
         cdef Replay replay = Replay(self.disk, self.buffer, self.forest, moved, visitor)
         number = max(map(segment_number, names), default=0)
         clean = not place.unclean
-        log_start = place.log_start.read()
-        replay.run(place.log, log_start, clean or place.same_boot, self.settings.replay_visit_bytes)
+        beginning = place.log_start.read()
+        self.transaction = self.snapshot.transaction.id()
+        replay.run(place.log, beginning, self.transaction, clean or place.same_boot, self.settings.replay_visit_bytes)
         self.suspected.add(place.suspects)
         # A tail is torn by a power cut, and hardly ever by a kill; after any other end it is rot that happened to hit the last records.
         lost = place.tail_may_be_lost or replay.torn_bytes or replay.end < place.clean_end or self.snapshot.damaged
@@ -102,8 +104,6 @@ cdef class LmdbEngine(Engine):
         # LMDB may be ahead of the log only on a disk that lost what it said was synced; positions must not come twice.
         end = max(replay.end, *moved)
         begins = replay.segments[0].start if replay.segments else end
-        if begins != log_start:
-            place.log_start.write(begins)
         durable = end if clean else min(replay.durable, end)
         self.log = LogClass(self.disk, place.log_start, place.log, self.settings.log_segment_bytes, replay.segments, end, durable, number)
         self.next_sync_ns = self.clock_ns() + <int64_t>(self.settings.sync_seconds * 1e9)
@@ -111,6 +111,9 @@ cdef class LmdbEngine(Engine):
         self.checkpoints = Checkpoints(Mover(place.lmdb, self.settings.lmdb_map_bytes, region.fd,
                                              region.chunks_max * region.chunk_bytes, self.forest.partitions), end)
         self.save_suspects()
+        missing = beginning is None or begins != beginning.position or self.transaction < beginning.transaction
+        if missing and not self.suspected.unsaved:
+            place.log_start.write(Beginning(begins, self.transaction))
         self.recovery = replay.report(place, self.suspects, self.clock_ns() - began)
         try:
             self.log.prepare()
@@ -279,12 +282,13 @@ cdef class LmdbEngine(Engine):
     def drop_frozen(self, range_index: int) -> None:
         """The range's frozen records are in LMDB: the memory is free, and so are the log's segments that nobody needs now."""
         self.snapshot.renew()
+        self.transaction = self.snapshot.transaction.id()
         self.buffer.drop_frozen(range_index)
         self.forget()
 
     def forget(self) -> None:
         """Segments of the log whose records are all in LMDB are needed no more."""
-        self.log.forget_before(self.buffer.oldest_position(self.log.position()))
+        self.log.forget_before(self.buffer.oldest_position(self.log.position()), self.transaction)
 
     def roll(self) -> None:
         """The log's last segment had to grow; now it ends, and goes as soon as all of it is in LMDB."""

@@ -45,6 +45,7 @@ cdef class Log:
     cdef size_t batch_room
     cdef uint64_t written_to            # end of the log as written
     cdef readonly uint64_t oldest       # start of the oldest segment
+    cdef uint64_t transaction           # of LMDB, by which all before it had been moved
     cdef readonly object failure        # the OSError of the last write, None when it went well
     cdef readonly uint64_t records      # appended
 

@@ -25,7 +25,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamo_fast.storage.log_start import LogStart
+from dynamo_fast.storage.log_start import Beginning, LogStart
 
 cdef extern from "Python.h":
     enum: PyBUF_READ
@@ -237,16 +237,18 @@ cdef class Log:
         finally:
             self.preparing = False
 
-    def forget_before(self, position: int) -> None:
-        """Segments that end at or before a position are needed no more: `remove_doomed` deletes them."""
+    def forget_before(self, position: int, transaction: int) -> None:
+        """Segments that end at or before a position are needed no more, since that transaction of LMDB is on disk: `remove_doomed`
+        deletes them."""
         while len(self.segments) > (self.file is not None) and self.segments[0].end <= position:
             self.doomed.append(self.segments.pop(0).path)
         self.oldest = self.segments[0].start if self.segments else self.written_to
+        self.transaction = transaction
 
     def remove_doomed(self) -> None:
         """Deletes what is needed no more, after the disk knows where the log begins now; from a thread. OSError: try again."""
-        start, paths = self.oldest, list(self.doomed)
-        self.log_start.write(start)
+        beginning, paths = Beginning(self.oldest, self.transaction), list(self.doomed)
+        self.log_start.write(beginning)
         for path in paths:
             self.disk.remove(path)
             self.doomed.remove(path)

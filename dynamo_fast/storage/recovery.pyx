@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dynamo_fast.storage.directory import StorageDirectory
+from dynamo_fast.storage.log_start import Beginning
 from dynamo_fast.storage.log import Segment, segment_number
 from dynamo_fast.storage.report import RecoveryReport
 
@@ -62,12 +63,13 @@ cdef class Replay:
         self.end = None
         self.memory = bytearray()
 
-    def run(self, directory: Path, log_start: int | None, complete: bool, visit_bytes: int) -> None:
+    def run(self, directory: Path, beginning: Beginning | None, transaction: int, complete: bool, visit_bytes: int) -> None:
         """Reads the log in the directory and cuts its torn tail; `visit_bytes` of its end are shown to the visitor.
 
-        `log_start`: position of its first byte, None when that is lost; segments before it are deleted.
+        `beginning`: where it begins, None when that is lost; segments before it are deleted. `transaction`: LMDB's last one.
         `complete`: nothing that was written can be missing, since the kernel has run on, or all was synced at the end.
         """
+        log_start = None if beginning is None else beginning.position
         paths = [directory / name for name in self.disk.list(directory) if segment_number(name) is not None]
         self.find_horizon(paths, complete, visit_bytes)
         if log_start is None and paths:
@@ -96,7 +98,7 @@ cdef class Replay:
             self.segments.append(Segment(path, start, self.end))
         self.torn_bytes = unused
         self.end = self.end or 0
-        if self.end < self.moved_max or (log_start is not None and self.moved_max < log_start):
+        if self.end < self.moved_max or (beginning is not None and (self.moved_max < log_start or transaction < beginning.transaction)):
             # The log lacks what LMDB proves that it had on disk, or LMDB what was deleted from the log for being there.
             self.rot(NULL, self.end)
         if self.segments:

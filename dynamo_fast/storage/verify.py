@@ -111,14 +111,15 @@ class Verification:
         partitions = description["partitions"]
         self.read_suspects(partitions)
         forest = Forest(partitions, LEAVES)
-        moved = [0] * 256
+        moved, transaction = [0] * 256, 0
         tables = self.open_tables()
         if tables is not None:
+            transaction = tables.environment.info()["last_txnid"]
             try:
                 moved = self.read_rows(tables, forest)
             except lmdb.Error as error:
                 self.damage("pages of LMDB that cannot be read", f"lmdb/ ({error})", RESTORE)
-        buffer = self.replay(description, forest, moved)
+        buffer = self.replay(description, forest, moved, transaction)
         if tables is not None:
             try:
                 self.read_records(tables, forest, buffer, partitions)
@@ -160,7 +161,7 @@ class Verification:
                 moved += MOVED_ROW.unpack(row.ljust(MOVED_ROW.size, b"\0")[: MOVED_ROW.size])
         return moved
 
-    def replay(self, description: dict[str, Any], forest: Forest, moved: list[int]) -> WriteBuffer:
+    def replay(self, description: dict[str, Any], forest: Forest, moved: list[int], transaction: int) -> WriteBuffer:
         """The log, record by record, as the next start would read it."""
         log = self.path / "log"
         disk = Untouched()
@@ -174,7 +175,7 @@ class Verification:
             self.damage("a beginning of the log that cannot be read", "log/start", STARTS)
         replay = Replay(disk, buffer, forest, moved)
         complete = (self.path / "clean").exists() or description.get("boot_id") == disk.boot_id() != ""
-        replay.run(log, start, complete, 0)
+        replay.run(log, start, transaction, complete, 0)
         for position, partition in replay.rot_places:
             whose = "every partition" if partition is None else f"partition {partition}"
             if partition is not None or start is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.lmdb_engine import LmdbEngine
-from dynamo_fast.storage.log_start import LogStart
+from dynamo_fast.storage.log_start import Beginning, LogStart
 from dynamo_fast.storage.schema import encode_record, encode_store_key
 from dynamo_fast.storage.tables import open_tables
 from tests.storage.engines import SMALL, open_moving, settings, settle
@@ -69,19 +69,19 @@ def test_the_rows_of_lmdb(tmp_path: Path) -> None:
 def test_where_the_log_begins_survives_a_torn_slot(tmp_path: Path) -> None:
     start = LogStart(Disk(), tmp_path)
     start.create()
-    assert start.read() == 0
+    assert start.read() == (0, 0)
     for position in (1000, 2000, 3000):
-        start.write(position)
-        assert LogStart(Disk(), tmp_path).read() == position
+        start.write(Beginning(position, position + 1))
+        assert LogStart(Disk(), tmp_path).read() == (position, position + 1)
     content = bytearray((tmp_path / "start").read_bytes())
     for damaged in range(2):
         torn = bytearray(content)
         torn[512 * damaged + 10] ^= 1
         (tmp_path / "start").write_bytes(torn)
         again = LogStart(Disk(), tmp_path)
-        assert again.read() in (2000, 3000)
-        again.write(4000)
-        assert LogStart(Disk(), tmp_path).read() == 4000
+        assert again.read() in ((2000, 2001), (3000, 3001))
+        again.write(Beginning(4000, 5))
+        assert LogStart(Disk(), tmp_path).read() == (4000, 5)
     (tmp_path / "start").write_bytes(b"")
     assert LogStart(Disk(), tmp_path).read() is None
 
@@ -95,4 +95,6 @@ def test_a_lost_start_puts_everything_under_suspicion(tmp_path: Path) -> None:
     assert again.get(store_key(1)) == record(1, 1)
     assert again.suspects == set(range(64))
     again.close()
-    assert LogStart(Disk(), tmp_path / "log").read() == 0
+    written = LogStart(Disk(), tmp_path / "log").read()
+    assert written is not None
+    assert written.position == 0

@@ -14,7 +14,7 @@ from dynamo_fast.core.merkle import Forest
 from dynamo_fast.disk import Disk
 from dynamo_fast.storage.lmdb_engine import LmdbEngine
 from dynamo_fast.storage.log import segment_name
-from dynamo_fast.storage.log_start import LogStart
+from dynamo_fast.storage.log_start import Beginning, LogStart
 from dynamo_fast.storage.recovery import Replay
 from dynamo_fast.storage.write_buffer import WriteBuffer
 from tests.storage.disks import Unhurried, Unreadable
@@ -57,7 +57,8 @@ def payload_bytes(written: Write) -> int:
 def replay(directory: Path, same_boot: bool = False, disk: Disk | None = None) -> tuple[Replay, dict[bytes, bytes]]:
     buffer, forest = WriteBuffer(1 << 20), Forest(PARTITIONS, 256)
     found = Replay(disk or Unhurried(), buffer, forest, [0] * 256)
-    found.run(directory, LogStart(Disk(), directory).read() or 0, same_boot, 0)
+    beginning = LogStart(Disk(), directory).read() or Beginning(0, 0)
+    found.run(directory, beginning, beginning.transaction, same_boot, 0)
     if found.rot_records:
         found.mend_base_hashes(lambda store_key: 0)
     content = dict(buffer.scan(LOWEST, HIGHEST, 10_000))
