@@ -24,6 +24,7 @@ EXTENSIONS: dict[str, list[str]] = {
     "wire.data_messages": ["messages"],
     "wire.frame": ["frame"],
     "wire.key_page": [],
+    "wire.long_message": [],
     "wire.object_page": [],
     "storage.arena": [],
     "storage.engine": [],

@@ -22,6 +22,8 @@ enum {
     FRAME_STALE_PLACEMENT = 2,  /* a reply: the sender asked a node that is no home of the key, and should refresh */
     FRAME_SAME = 4,             /* a READ_REPLY without a body: the object has the hash that the question named */
     FRAME_UNSURE = 8,           /* a READ_REPLY of a home that may have lost data: no proof that there was nothing newer */
+    FRAME_PIECE = 16,           /* the body is a piece of a message that is longer than a frame */
+    FRAME_MORE = 32,            /* with FRAME_PIECE: more pieces of the message follow */
 };
 
 /* What frame_scan returns when the bytes cannot be the start of a good frame. The stream is lost: no later byte can be

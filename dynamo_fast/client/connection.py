@@ -184,7 +184,7 @@ class Connection:
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def _read(self) -> None:
-        cutter = FrameCutter(self._settings.frame_bytes_max)
+        cutter = FrameCutter(self._settings.answer_bytes_max)
         while True:
             data = await self._stream.receive_some(RECEIVE_BYTES)
             if not data:

@@ -177,7 +177,8 @@ class Pool:
 
     async def greet(self, connection: Connection, name: str) -> None:
         """Says hello and checks the answer: the version, and that the node is of the cluster we know. DynamoError when it is not so."""
-        hello = Hello(versions=[VERSION], role="client", cluster_id=self.cluster_id, software=self._software)
+        hello = Hello(versions=[VERSION], role="client", cluster_id=self.cluster_id, software=self._software,
+                      message_bytes_max=self.settings.answer_bytes_max)  # fmt: skip
         answers, now_s = Answers(), trio.current_time()
         connection.send(MessageType.HELLO, encode(hello), answers, now_s, now_s + self.settings.dial_timeout_s)
         with trio.move_on_after(self.settings.dial_timeout_s):

@@ -31,7 +31,7 @@ class Settings:
     requests_in_flight_max: int = 1024  # per connection; more wait their turn
     outgoing_bytes_max: int = 16 << 20  # per connection, not yet given to the kernel; more wait their turn
     value_bytes_max: int = 1 << 20  # of one put, until the cluster has told its own limit
-    frame_bytes_max: int = 128 << 20  # of one answer: as many siblings as a cluster may keep, each of the longest
+    answer_bytes_max: int = 128 << 20  # of one answer: as many siblings as a cluster may keep, each of the longest
     batch_requests_max: int = 1000  # a get_many or put_many is cut into windows of so many requests ...
     batch_bytes_max: int = 8 << 20  # ... or so many bytes of values, whichever comes first
     connections_eager_max: int = 64  # so many nodes are connected before, and whether or not, anybody needs them

@@ -119,7 +119,7 @@ cdef class Reactor(SocketTable):
         """Nothing is waiting to be sent."""
         cdef Connection connection
         for connection in self.connections:
-            if connection is not None and connection.outgoing.size():
+            if connection is not None and connection.waiting():
                 return False
         return True
 
@@ -155,7 +155,7 @@ cdef class Reactor(SocketTable):
                     self.drop(slot, f"no hello within {HELLO_S} s")
                 elif place.half_closed_us and now_us - place.half_closed_us > HALF_CLOSED_S * 1000000:
                     self.drop(slot, f"closed by the other side, {HALF_CLOSED_S} s ago")
-                elif connection.outgoing.size() == 0 or place.sent_bytes != place.sent_bytes_seen:
+                elif connection.waiting() == 0 or place.sent_bytes != place.sent_bytes_seen:
                     place.sent_bytes_seen, place.stuck_since_us = place.sent_bytes, 0
                 elif place.stuck_since_us == 0:
                     place.stuck_since_us = now_us
@@ -268,9 +268,9 @@ cdef class Reactor(SocketTable):
                 return 0
             # One that is half closed is watched for a reset only: met a second time, the end is one of both sides.
             if n == 0 and connection.peer is None and self.sockets[slot].half_closed_us == 0 and (
-                    connection.owed > 0 or connection.outgoing.size()):
+                    connection.owed > 0 or connection.waiting()):
                 self.sockets[slot].half_closed_us = self.now_us
-                return self.arm(slot, EPOLLOUT if connection.outgoing.size() else 0)
+                return self.arm(slot, EPOLLOUT if connection.waiting() else 0)
             return self.drop(slot, "closed by the other side" if n == 0 else os.strerror(c_errno))
         self.received_bytes += n
         try:
@@ -296,9 +296,11 @@ cdef class Reactor(SocketTable):
 
     cdef int send_some(self, Connection connection) except -1:
         cdef Py_ssize_t slot = connection.slot
-        cdef size_t waiting = connection.outgoing.size()
+        cdef size_t waiting
         cdef uint32_t bits = 0
         cdef ssize_t n = 0
+        connection.refill()
+        waiting = connection.outgoing.size()
         if waiting:
             n = send(self.sockets[slot].fd, connection.outgoing.data + connection.outgoing.head, waiting, MSG_NOSIGNAL | MSG_DONTWAIT)
             if n < 0:
@@ -308,7 +310,7 @@ cdef class Reactor(SocketTable):
             connection.outgoing.consume(n)
             self.sockets[slot].sent_bytes += n
             self.sent_bytes += n
-            waiting -= n
+        waiting = connection.waiting()
         if connection.closing and (waiting == 0 or connection.close_reason is None):
             return self.drop(slot, connection.close_reason or "closed")
         if self.sockets[slot].half_closed_us and waiting == 0 and connection.owed <= 0:

@@ -100,6 +100,7 @@ cdef class SocketTable:
     cdef Connection add(self, int fd, object owner, str label):
         """A descriptor becomes a Connection in a free slot, watched for input."""
         cdef Connection connection = Connection(self.frame_handler, self.outbox, frame_bytes_max=self.limits.frame_bytes_max,
+                                                message_bytes_max=self.limits.message_bytes_max,
                                                 outgoing_bytes_max=self.limits.outgoing_bytes_max, label=label or f"fd {fd}")
         cdef Py_ssize_t slot
         cdef epoll_event event
@@ -179,7 +180,7 @@ cdef class SocketTable:
     cdef int account(self, Py_ssize_t slot) except -1:
         """Counts what this connection has buffered; too much of all, and more than its share of it, and it goes."""
         cdef Connection connection = <Connection>self.connections[slot]
-        cdef uint64_t n = connection.incoming.size() + connection.outgoing.size()
+        cdef uint64_t n = connection.held()
         self.buffered_bytes += n - self.sockets[slot].buffered_bytes
         self.sockets[slot].buffered_bytes = n
         if self.buffered_bytes <= self.buffered_bytes_max or n <= FAIR_BYTES or connection.peer is not None:
@@ -207,4 +208,4 @@ cdef class SocketTable:
         except Exception:
             self.handler_errors += 1
             log.exception("a bug met the end of %s", connection.label)
-        return 0
+        return connection.let_go()

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from dynamo_fast.wire.errors import OutgoingFull
+from dynamo_fast.wire.errors import MessageTooLong, OutgoingFull
 
 from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.core.context cimport CONTEXT_ENTRIES_MAX, context_bytes, context_seal
@@ -18,6 +18,7 @@ from dynamo_fast.wire.data_messages cimport (
     STATUS_OK,
     STATUS_OVERLOAD,
     STATUS_READ_ONLY,
+    STATUS_TOO_LARGE,
     GetReplySibling,
     get_reply_body_bytes,
     write_get_reply,
@@ -27,12 +28,15 @@ from dynamo_fast.wire.data_messages cimport (
 
 cdef int answer_bytes(Connection client, uint8_t reply_type, uint8_t flags, uint16_t status, uint64_t request_id,
                       const uint8_t *body, size_t n) except -1:
-    """One reply frame; a client that has gone, or is going, gets none; one that does not read its answers is closed."""
+    """One reply; a client that has gone, or is going, gets none; one that does not read its answers is closed. One that does not take an
+    answer of that length is told so instead."""
     cdef uint8_t *out
     if client.closing:
         return 0
     try:
         out = client.begin(reply_type, flags, status, request_id, n)
+    except MessageTooLong as error:
+        return refuse(client, reply_type, request_id, STATUS_TOO_LARGE, too_long(error))
     except OutgoingFull as error:
         client.close(str(error))
         return 0
@@ -45,6 +49,12 @@ cdef int refuse(Connection client, uint8_t reply_type, uint64_t request_id, uint
     """A reply that is not OK: its body is the sentence."""
     cdef bytes encoded = text.encode()
     return answer_bytes(client, reply_type, 0, status, request_id, <const uint8_t *><const char *>encoded, len(encoded))
+
+
+cdef str too_long(error):
+    """What a client does about an answer that it does not take: only of a key whose versions are that long together."""
+    return (f"the key's versions together are {error}. Get it with a client that takes more (answer_bytes_max), resolve, and put with "
+            "the context; or put with overwrite, which gives them up")
 
 
 REASONS = {0: "is unreachable", STATUS_OVERLOAD: "is overloaded", STATUS_READ_ONLY: "takes no writes", DAMAGED: "has a damaged copy",
@@ -108,6 +118,8 @@ cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *c
     try:
         out = request.client.begin(MESSAGE_GET_REPLY, 0, STATUS_OK if live else STATUS_NOT_FOUND, request.client_request_id,
                                    get_reply_body_bytes(sealed_bytes, count, values_bytes))
+    except MessageTooLong as error:
+        return refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_TOO_LARGE, too_long(error))
     except OutgoingFull:
         return refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_OVERLOAD,
                       "the answers that wait to be read leave no room for this one; read them, then ask again")

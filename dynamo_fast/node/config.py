@@ -71,7 +71,8 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key_bytes_max: Annotated[int, number(1, 4096, "bytes of a key")] = 4096
     value_bytes_max: Annotated[int, number(0, 8 * MIB, "bytes of a value")] = MIB
     siblings_max: Annotated[int, number(1, 1024, "concurrent versions of a key that a put may leave")] = 100
-    frame_bytes_max: Annotated[int, number(64 * 1024, 256 * MIB, "bytes of one message's body")] = 16 * MIB
+    frame_bytes_max: Annotated[int, number(64 * 1024, 256 * MIB, "bytes of one frame's body; a longer message goes in pieces")] = 16 * MIB
+    message_bytes_max: Annotated[int, number(MIB, 1 << 30, "bytes of a message that other nodes send in pieces")] = 512 * MIB
     connections_max: Annotated[int, number(16, 1 << 20, "connections open at once; more are closed at once")] = 20_000
     buffered_bytes_max: Annotated[int, number(16 * MIB, 1 << 40, "bytes unsent or not yet whole on all connections together")] = 512 * MIB
     grace_s: Annotated[int, number(1, 1 << 30, "seconds after which deletes and old events of long clocks may be forgotten")] = 86_400
@@ -233,6 +234,9 @@ def _check(config: Config) -> None:
     if config.limits.value_bytes_max + 2 * MIB > config.limits.frame_bytes_max:
         raise ConfigError(f"limits.frame_bytes_max = {config.limits.frame_bytes_max} leaves no room for a value of limits.value_bytes_max"
                           f" = {config.limits.value_bytes_max} and its context: it must be at least 2 MiB more")  # fmt: skip
+    if config.limits.message_bytes_max < config.limits.frame_bytes_max:
+        raise ConfigError(f"limits.message_bytes_max = {config.limits.message_bytes_max} is less than limits.frame_bytes_max"
+                          f" = {config.limits.frame_bytes_max}: a message in pieces is one that is longer than a frame")  # fmt: skip
     if 2 * config.storage.log_segment_bytes > config.storage.log_bytes_max:
         raise ConfigError(f"storage.log_segment_bytes = {config.storage.log_segment_bytes} is more than half of storage.log_bytes_max"
                           f" = {config.storage.log_bytes_max}")  # fmt: skip

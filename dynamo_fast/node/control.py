@@ -21,6 +21,8 @@ log = logging.getLogger("dynamo_fast.node")
 
 QUEUE_MAX = 1024  # control requests waiting on the whole node
 QUEUED_PER_CONNECTION_MAX = 64  # of one connection, waiting or being answered
+LONG_BYTES = 1 << 20  # requests longer than this are counted by their bytes as well
+LONG_BYTES_MAX = 64 << 20  # of those, waiting or being answered; one is taken in any case, whatever its length
 WORKERS = 4  # control requests answered at once
 
 Handler = Callable[[Session, Any], Awaitable[messages.Reply]]
@@ -41,7 +43,7 @@ class Control:
         self._handlers: dict[type, tuple[Handler, bool]] = {}
         self._send: trio.MemorySendChannel[tuple[Session, int, bytes]]
         self._send, self._receive = trio.open_memory_channel[tuple[Session, int, bytes]](QUEUE_MAX)
-        self.answered = self.refused = self.overloaded = self.failed = 0
+        self.answered = self.refused = self.overloaded = self.failed = self.long_bytes = 0
 
     def on(self, request: type, handler: Handler, *, nodes_only: bool = False) -> None:
         """Requests of that type go to that handler; `nodes_only`: what it tells is not for clients."""
@@ -49,8 +51,10 @@ class Control:
 
     def submit(self, session: Session, request_id: int, body: bytes) -> None:
         """Queues a request, or answers at once that there are too many. Never waits: the data plane's loop calls it."""
+        long_bytes = len(body) if len(body) > LONG_BYTES else 0
+        crowded = long_bytes and self.long_bytes and self.long_bytes + long_bytes > LONG_BYTES_MAX
         try:
-            if session.queued >= QUEUED_PER_CONNECTION_MAX:
+            if crowded or session.queued >= QUEUED_PER_CONNECTION_MAX:
                 raise trio.WouldBlock
             self._send.send_nowait((session, request_id, body))
         except trio.WouldBlock:
@@ -58,6 +62,7 @@ class Control:
             session.reply(request_id, Status.OVERLOAD, b"too many control requests are waiting; try again later")
         else:
             session.queued += 1
+            self.long_bytes += long_bytes
 
     async def run(self) -> None:
         """Answers requests until cancelled."""
@@ -81,7 +86,9 @@ class Control:
                 status, answer = await self._answer(session, body)
             finally:
                 session.queued -= 1
+                self.long_bytes -= len(body) if len(body) > LONG_BYTES else 0
             session.reply(request_id, status, answer)
+            del body, answer  # which may be long, and the next may be long in coming
 
     async def _answer(self, session: Session, body: bytes) -> tuple[Status, bytes]:
         """The one wrapper around all handlers: an answer, whatever happens."""

@@ -16,11 +16,11 @@ from collections import deque
 import trio
 
 from dynamo_fast.storage.engine import StorageError
-from dynamo_fast.wire.errors import ProtocolError
+from dynamo_fast.wire.errors import MessageTooLong, OutgoingFull, ProtocolError
 
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from dynamo_fast.core.bytes cimport load_u64
 from dynamo_fast.node.answers cimport answer_bytes
@@ -28,11 +28,12 @@ from dynamo_fast.node.replica cimport DAMAGED, ObjectView
 from dynamo_fast.storage.engine cimport FIND_RECORD
 from dynamo_fast.storage.schema cimport BUCKET_BYTES_MAX, KEY_BYTES_MAX, STORE_KEY_BYTES, RecordView
 from dynamo_fast.wire.data_messages cimport *
-from dynamo_fast.wire.frame cimport FRAME_HEADER_BYTES, FRAME_SAME, FRAME_UNSURE
+from dynamo_fast.wire.frame cimport FRAME_SAME, FRAME_UNSURE
 from dynamo_fast.wire.object_page cimport PAGE_OBJECTS_MAX, PageObject, next_object
 
 cdef enum:
     VERSION_BYTES = 32     # a store key and a hash
+    MESSAGE_HEAD_BYTES = 16384  # what stands around an object in the messages that carry one: its key and bucket, and what frames them
     SYNCS_PER_REQUEST = 4  # acknowledgements that wait for the disk at once, for every request that one node may have under way
 
 
@@ -55,6 +56,7 @@ cdef class Copies(PassHandler):
     cdef int set_up(self, Engine engine, bytes node_id, uint64_t nonce, random_bytes, limits, requests, storage_failed) except -1:
         self.engine = engine
         self.replica = Replica(engine, node_id, nonce, bytes(16), random_bytes)
+        self.replica.merge_bytes_max = limits.message_bytes_max - MESSAGE_HEAD_BYTES
         self.lookahead = Lookahead(self.replica)
         self.storage_failed = storage_failed
         self.pass_waiters = []
@@ -124,6 +126,7 @@ cdef class Copies(PassHandler):
         cdef ObjectView own
         cdef int status
         cdef uint8_t flags
+        cdef uint8_t *out
         if parse_read(body, header.body_bytes, &message) != 0:
             raise ProtocolError("a READ that cannot be read")
         self.reads += 1
@@ -139,9 +142,14 @@ cdef class Copies(PassHandler):
             return answer_bytes(peer, MESSAGE_READ_REPLY, flags, status, header.request_id, NULL, 0)
         if own.hash == message.known_hash:
             return answer_bytes(peer, MESSAGE_READ_REPLY, flags | FRAME_SAME, STATUS_OK, header.request_id, NULL, 0)
-        if peer.outgoing.size() + own.n + FRAME_HEADER_BYTES > peer.outgoing.limit:
+        try:
+            out = peer.begin(MESSAGE_READ_REPLY, flags, STATUS_OK, header.request_id, own.n)
+        except MessageTooLong:
+            return self.reply(peer, header, STATUS_TOO_LARGE)
+        except OutgoingFull:
             return self.reply(peer, header, STATUS_OVERLOAD)
-        return answer_bytes(peer, MESSAGE_READ_REPLY, flags, STATUS_OK, header.request_id, own.data, own.n)
+        memcpy(out, own.data, own.n)
+        return peer.finish()
 
     # Tasks ------------------------------------------------------------------------------------------------------------------------
 

@@ -149,7 +149,8 @@ cdef class DataPlane(Copies):
         ping = self.last_ping
         answered = self.pings[ping] = trio.Event()
         try:
-            peer.connection.send(MESSAGE_PING, b"", request_id=ping)
+            # In order: a message that goes in pieces would be passed by else, and read after the answer (!).
+            peer.connection.send(MESSAGE_PING, b"", request_id=ping, in_order=True)
             peer.suspicion.asked += 1
             with trio.move_on_after(FLUSH_S):
                 await answered.wait()

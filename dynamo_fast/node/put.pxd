@@ -20,7 +20,7 @@ cdef class PutCoordinator:
     cdef PutIds put_ids             # of puts with the usual deadline or less
     cdef PutIds patient_ids         # of puts with longer ones: few may use them up, and only for each other
     cdef int64_t usual_deadline_ms
-    cdef size_t object_bytes_max    # of a whole object, siblings and all
+    cdef size_t object_bytes_max    # of a whole object, siblings and all, that a put makes here
     cdef uint32_t siblings_max
     cdef int64_t hint_bytes_max     # of all that this node keeps for others
     cdef int64_t slow_since_ms      # since when storage has been behind, 0: it is not

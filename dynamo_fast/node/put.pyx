@@ -69,7 +69,9 @@ cdef class PutCoordinator:
         desk.lookahead.put_ids = self.put_ids
         self.patient_ids = PutIds(salt, requests.put_ids_max)
         self.usual_deadline_ms = cluster_defaults.deadline_ms
-        # All N homes may have put siblings of this size apart from each other, and the merge still has to travel.
+        # What merges make is not refused, so this is what bounds them: of the siblings that one node has made no object holds more than that
+        # node held when it made the last of them, and all nodes' together are at most that many times this. What N homes have taken apart
+        # from each other still fits one frame, which every client can read; what more nodes have, goes in pieces (wire/long_message.pyx).
         self.object_bytes_max = limits.frame_bytes_max // (cluster_defaults.n + 1)
         self.siblings_max = limits.siblings_max
         self.hint_bytes_max = limits.hint_bytes_max

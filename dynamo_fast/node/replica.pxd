@@ -35,6 +35,7 @@ cdef class Replica:
     cdef size_t work_bytes
     cdef uint8_t *record            # the record being made of it
     cdef size_t record_bytes
+    cdef size_t merge_bytes_max     # an object that a merge makes must still find room in a message
     cdef uint16_t placement_number  # low bits of the number of the placement in which the slots of new hints count
     cdef uint16_t all_homes         # a bit for each slot of that placement
     cdef readonly int64_t hint_bytes  # of the records kept for others; until handoff has counted them, of those of this process alone

@@ -69,13 +69,18 @@ from dynamo_fast.wire.data_messages cimport (
 cdef enum:
     OTHER_KEY = 3
     EPOCH_POOL_BYTES = 4096
+    KEPT_BYTES = 8 << 20  # of memory for the next object; what a longer one took is given back
 
 
 cdef int grow(uint8_t **memory, size_t *capacity, size_t wanted) except -1:
     cdef size_t target = capacity[0]
     cdef uint8_t *grown
-    if target >= wanted:
+    if wanted <= target <= KEPT_BYTES:
         return 0
+    if target > KEPT_BYTES:
+        if KEPT_BYTES < wanted <= target:
+            return 0
+        target = KEPT_BYTES
     while target < wanted:
         target *= 2
     grown = <uint8_t *>realloc(memory[0], target)
@@ -102,6 +107,7 @@ cdef class Replica:
         self.nonce = nonce
         self.random_bytes = random_bytes
         self.epochs = b""
+        self.merge_bytes_max = 0xFFFFFFFF
         self.work_bytes = self.record_bytes = 4096
         self.work = <uint8_t *>realloc(NULL, self.work_bytes)
         self.record = <uint8_t *>realloc(NULL, self.record_bytes)
@@ -211,7 +217,8 @@ cdef class Replica:
         return self.keep(address, n, self.nonce, arguments.epoch, &view if have else NULL, owed, result)
 
     cdef int merge(self, const Address *address, const uint8_t *incoming, size_t n, uint16_t owed, ObjectView *result) except -1:
-        """What another replica sent, merged into ours. Never refused for its size or its number of siblings. `owed` as in `put`."""
+        """What another replica sent, merged into ours. Not refused for its size or its number of siblings but where no message, or no object,
+        could hold it: see `message_bytes_max` in docs/protocol.md. `owed` as in `put`."""
         cdef RecordView view
         cdef size_t made_n = n
         cdef uint8_t *made
@@ -231,6 +238,8 @@ cdef class Replica:
         which = object_merge(view.object, view.object_n, incoming, n, made, self.work_bytes - POSITION_BYTES, &made_n)
         if which < 0:
             return STATUS_CLOCK_FULL if which == OBJECT_CLOCK_FULL else STATUS_TOO_MANY_SIBLINGS
+        if which == 0 and made_n > self.merge_bytes_max:
+            return STATUS_TOO_LARGE
         if which & 1 and (view.owed == 0 if owed == 0 else (self.owed_by(&view) | owed) == self.owed_by(&view)):
             result.data, result.n, result.hash = view.object, view.object_n, view.hash
             # What stands here may be of a pass whose log write failed; then this node must not vouch for it (!).

@@ -20,13 +20,14 @@ from dynamo_fast.core.departure import Departure
 from dynamo_fast.env import Env, Socket, parse_address
 from dynamo_fast.wire import control_messages as messages
 from dynamo_fast.wire.connection import Connection
-from dynamo_fast.wire.errors import OutgoingFull
+from dynamo_fast.wire.errors import MessageTooLong, OutgoingFull
 from dynamo_fast.wire.status import MessageType, Status
 
 log = logging.getLogger("dynamo_fast.node")
 
 DIAL_TIMEOUT_S = 2.0  # to be connected and greeted
 CALL_TIMEOUT_S = 5.0  # for the reply to a control request
+CALL_TIMEOUT_S_MAX = 600.0  # the same while long messages pass over the connection: each piece is a sign that something is on its way
 SOFTWARE = f"dynamo-fast {__version__}"
 
 
@@ -85,6 +86,8 @@ class Session:
             return
         try:
             self.connection.send(MessageType.CONTROL_REPLY, body, request_id=request_id, status=status)
+        except MessageTooLong as error:
+            self.reply(request_id, Status.TOO_LARGE, str(error).encode())
         except OutgoingFull as error:
             self.close(str(error))
 
@@ -97,7 +100,8 @@ class Session:
             raise CallFailed(str(error)) from error
 
     async def call_encoded(self, body: bytes, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
-        """`call` for whoever counts bytes: the bodies of a request and of its reply."""
+        """`call` for whoever counts bytes: the bodies of a request and of its reply. `timeout_s` is of a connection over which nothing long
+        passes."""
         if self.closed:
             raise CallFailed(self.problem or "the connection is closed")
         call, request_id = _Call(), self._next_call
@@ -105,8 +109,8 @@ class Session:
         self._calls[request_id] = call
         try:
             self.connection.send(MessageType.CONTROL, body, request_id=request_id)
-            with trio.move_on_after(timeout_s):
-                await call.done.wait()
+            with trio.move_on_after(max(timeout_s, CALL_TIMEOUT_S_MAX)):
+                await self._patiently(call, timeout_s)
         except OutgoingFull as error:
             raise CallFailed(str(error)) from error
         finally:
@@ -116,6 +120,14 @@ class Session:
         if call.status != Status.OK:
             raise CallFailed(call.body.decode("utf-8", "replace"), call.status)
         return call.body
+
+    async def _patiently(self, call: _Call, timeout_s: float) -> None:
+        """Returns when there is a reply, or no piece of a long message has come or gone for that long."""
+        pieces = -1
+        while not call.done.is_set() and pieces != self.connection.pieces:
+            pieces = self.connection.pieces
+            with trio.move_on_after(timeout_s):
+                await call.done.wait()
 
     def replied(self, request_id: int, status: int, body: bytes) -> None:
         """A CONTROL_REPLY has come; one that nobody waits for any more is dropped."""
@@ -268,7 +280,8 @@ class Sessions:
         connection.label = address
         me = self._me
         hello = messages.Hello(versions=[messages.VERSION], role="node", cluster_id=me.cluster_id, node_id=me.node_id,
-                               address=me.address, software=SOFTWARE, passing=passing or msgspec.UNSET, starts=me.starts)  # fmt: skip
+                               address=me.address, software=SOFTWARE, passing=passing or msgspec.UNSET, starts=me.starts,
+                               message_bytes_max=msgspec.UNSET if passing else connection.message_bytes_max)  # fmt: skip
         connection.send(MessageType.HELLO, messages.encode(hello), request_id=0)
         return session
 
@@ -286,8 +299,10 @@ class Sessions:
         session.role, session.node_id = hello.role, hello.node_id if hello.role == "node" else None
         self._note_starts(session, hello.starts)
         connection.label = f"{hello.role} {hello.address or hello.software or connection.label}"
+        if self._trusts(session, hello.cluster_id):
+            reply = msgspec.structs.replace(reply, message_bytes_max=connection.message_bytes_max)
         connection.send(MessageType.HELLO_REPLY, messages.encode(reply), request_id=request_id)
-        self._welcome(session, hello.cluster_id)
+        self._welcome(session, hello)
 
     def _greeted(self, session: Session, status: int, body: bytes) -> None:
         try:
@@ -316,14 +331,20 @@ class Sessions:
         if session.problem:
             session.greeted.set()
         else:
-            self._welcome(session, reply.cluster_id)
+            self._welcome(session, reply)
 
-    def _welcome(self, session: Session, cluster_id: bytes | None) -> None:
+    def _trusts(self, session: Session, cluster_id: bytes | None) -> bool:
+        """Whether whoever names that cluster is a node of ours, and has come to stay."""
+        return session.node_id is not None and not session.passing and cluster_id is not None and cluster_id == self._me.cluster_id
+
+    def _welcome(self, session: Session, said: messages.Hello | messages.HelloReply) -> None:
         """Both sides have said who they are."""
         session.connection.hello_done = True
         session.greeted.set()
-        if session.node_id is not None and not session.passing and cluster_id is not None and cluster_id == self._me.cluster_id:
-            session.trusted = True
+        session.trusted = self._trusts(session, said.cluster_id)
+        if (session.trusted or session.role == "client") and said.message_bytes_max is not msgspec.UNSET:
+            session.connection.takes_bytes_max = said.message_bytes_max
+        if session.trusted:
             session.connection.peer = session.node_id
             self.on_node(session)
 

@@ -26,7 +26,9 @@ cdef size_t NOWHERE = <size_t>-1
 
 CHUNK_BYTES_MIN = 16 << 10
 CHUNK_BYTES_MAX = 256 << 10
-SPARE_BYTES = 64 << 20  # address space beyond four times the limit, so that a small limit still takes long records
+# Address space beyond four times the limit, so that a small limit still takes long records: an old and a new version of one that is as
+# long as limits.message_bytes_max may be told to allow, each rounded up to its class.
+SPARE_BYTES = 3 << 30
 
 
 @cython.final

@@ -76,7 +76,8 @@ class VirtualReactor:
         """Makes a connection of an end that was dialled or accepted."""
         limits = self._limits
         connection = Connection(self.handler, self.outbox, frame_bytes_max=limits.frame_bytes_max,
-                                outgoing_bytes_max=limits.outgoing_bytes_max, label=end.label)  # fmt: skip
+                                message_bytes_max=limits.message_bytes_max, outgoing_bytes_max=limits.outgoing_bytes_max,
+                                label=end.label)  # fmt: skip
         self._connections[end], self._ends[connection] = connection, end
         self._clock.after(HELLO_S, self._no_hello, end)
         end.claim(self)
@@ -93,7 +94,7 @@ class VirtualReactor:
         raise AssertionError("a virtual engine has no descriptor")
 
     def quiet(self) -> bool:
-        return not any(len(connection.outgoing) for connection in self._ends)
+        return not any(connection.waiting_bytes for connection in self._ends)
 
     def hurry(self) -> None:
         """Passes are on the clock's agenda: none lingers."""
@@ -238,7 +239,7 @@ class VirtualReactor:
             if data:
                 self._sent_bytes[end] = self._sent_bytes.get(end, 0) + len(data)
                 end.send(data)
-        if len(connection.outgoing):
+        if connection.waiting_bytes:
             if not end.pipe.wants_room:
                 self._clock.after(STUCK_S, self._stuck, end, self._sent_bytes.get(end, 0))
             end.pipe.wants_room = True
@@ -264,7 +265,7 @@ class VirtualReactor:
 
     def _stuck(self, end: End, sent_bytes: int) -> None:
         connection = self._connections.get(end)
-        if connection is not None and len(connection.outgoing) and self._sent_bytes.get(end, 0) == sent_bytes and not self._over:
+        if connection is not None and connection.waiting_bytes and self._sent_bytes.get(end, 0) == sent_bytes and not self._over:
             self._drop(end, f"read none of its answers for {STUCK_S} s")
             end.close()
             self._soon()

@@ -22,6 +22,7 @@ from dynamo_fast.wire.replica_messages import ReplicaReply, ReplicaRequest
 VERSION = 1  # the protocol version this code speaks
 KEYS_PAGE_MAX = 8192  # keys in one page
 KEYS_PARTITIONS_MAX = 4096  # partitions of which one page may tell
+MessageBytes = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
 class ControlMessageError(ValueError):
@@ -41,16 +42,19 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     software: Annotated[str, msgspec.Meta(max_length=64)] = ""
     passing: bool | msgspec.UnsetType = msgspec.UNSET
     starts: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET  # of a node: how often its data directory was started
+    message_bytes_max: MessageBytes | msgspec.UnsetType = msgspec.UNSET  # longest message that it puts together of pieces; none: nothing
 
 
 class HelloReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: the version both speak from here on, and who answers. `cluster_id` is None before a cluster is known."""
+    """The answer: the version both speak from here on, and who answers. `cluster_id` is None before a cluster is known; only members say
+    `message_bytes_max`, and only to each other."""
 
     version: int
     cluster_id: Id16 | None = None
     node_id: Id16
     software: str = ""
     starts: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    message_bytes_max: MessageBytes | msgspec.UnsetType = msgspec.UNSET
 
 
 # Requests

@@ -17,3 +17,8 @@ class BufferFull(WireError):
 
 class OutgoingFull(BufferFull):
     """The other side does not read what we answer, and its outgoing buffer is at its limit: close the connection."""
+
+
+class MessageTooLong(OutgoingFull):
+    """The other side does not take a message of that length. Nothing was queued, and what was has nothing to do with it: the connection is
+    sound."""

@@ -5,7 +5,15 @@ FORWARDED: Final[int]
 STALE_PLACEMENT: Final[int]
 SAME: Final[int]
 UNSURE: Final[int]
+PIECE: Final[int]
+MORE: Final[int]
 FRAME_BYTES_MAX: Final[int]
+
+@final
+class Gathering:
+    def __new__(cls, bytes_max: int) -> Self: ...
+    @property
+    def bytes_max(self) -> int: ...
 
 @final
 class Frame:

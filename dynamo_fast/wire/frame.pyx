@@ -2,6 +2,9 @@
 
 For Cython this is _ext/frame.h with core's CRC-32C filled in. For Python it is the sans-I/O codec of a client: bytes in,
 frames out (`FrameCutter`), and a frame's bytes (`encode_frame`).
+
+A message that is longer than a frame comes in pieces, one message after the other, with whole frames between them; a `Gathering` puts
+one together. What it looks like to whoever is handed it is one long frame.
 """
 
 cimport cython
@@ -25,6 +28,8 @@ FORWARDED = FRAME_FORWARDED
 STALE_PLACEMENT = FRAME_STALE_PLACEMENT
 SAME = FRAME_SAME
 UNSURE = FRAME_UNSURE
+PIECE = FRAME_PIECE
+MORE = FRAME_MORE
 
 # The default bound of a body, bytes: a value of 1 MiB with many siblings fits, a length bomb does not.
 FRAME_BYTES_MAX = 16 * 1024 * 1024
@@ -40,6 +45,34 @@ cdef void seal_frame(uint8_t *frame, const FrameHeader *header) noexcept nogil:
 
 cdef object frame_problem(int64_t code):
     return ProtocolError(frame_error(code).decode())
+
+
+@cython.final
+cdef class Gathering:
+    """Gathering(bytes_max): one message of at most so many bytes, put together from its pieces.
+
+    Memory follows what has come: nothing is made room for because it was announced.
+    """
+
+    def __cinit__(self, size_t bytes_max):
+        self.bytes_max = min(max(bytes_max, <size_t>1), <size_t>0xFFFFFFFF)
+        self.body = Buffer(self.bytes_max)
+
+    cdef int add(self, const FrameHeader *header, const uint8_t *body) except -1:
+        cdef uint8_t flags = header.flags & <uint8_t>~(FRAME_PIECE | FRAME_MORE)
+        if self.body.size() == 0:
+            self.header = header[0]
+            self.header.flags = flags
+        elif (header.type != self.header.type or header.request_id != self.header.request_id or header.status != self.header.status
+              or flags != self.header.flags):
+            raise ProtocolError("a piece of another message than the one that is not whole yet")
+        if header.body_bytes == 0:
+            raise ProtocolError("a piece of nothing")
+        if header.body_bytes > self.bytes_max - self.body.size():
+            raise ProtocolError("message is longer than this connection allows")
+        self.body.append(body, header.body_bytes)
+        self.header.body_bytes = <uint32_t>self.body.size()
+        return not header.flags & FRAME_MORE
 
 
 @cython.final
@@ -90,12 +123,13 @@ def encode_frame(uint8_t type, bytes body not None=b"", uint64_t request_id=0, u
 
 @cython.final
 cdef class FrameCutter:
-    """Cuts a stream of bytes into frames, however the bytes arrive.
+    """Cuts a stream of bytes into frames, however the bytes arrive. A message in pieces comes out as one frame, when it is whole.
 
-    :param body_bytes_max: longer frames are a ProtocolError, raised as soon as their header is in
+    :param body_bytes_max: longer frames, and messages, are a ProtocolError, raised as soon as their header is in, or the piece too many
     """
 
     cdef Buffer incoming
+    cdef Gathering gathering        # None: no message is coming in pieces
     cdef readonly size_t body_bytes_max
 
     def __cinit__(self, size_t body_bytes_max=FRAME_BYTES_MAX):
@@ -104,8 +138,8 @@ cdef class FrameCutter:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes held of a frame that is not whole yet: not 0 at the end of a stream means that it was cut short."""
-        return self.incoming.size()
+        """Bytes held of what is not whole yet: not 0 at the end of a stream means that it was cut short."""
+        return self.incoming.size() + (0 if self.gathering is None else self.gathering.body.size())
 
     def feed(self, bytes data not None) -> list[Frame]:
         """Takes what came and returns the frames that are now whole, in order.
@@ -115,7 +149,6 @@ cdef class FrameCutter:
         """
         cdef Buffer incoming = self.incoming
         cdef FrameHeader header
-        cdef Frame frame
         cdef list frames = []
         cdef int64_t taken
         incoming.append(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -125,9 +158,21 @@ cdef class FrameCutter:
                 return frames
             if taken < 0:
                 raise frame_problem(taken)
-            frame = Frame.__new__(Frame)
-            frame.type, frame.flags, frame.status, frame.request_id = header.type, header.flags, header.status, header.request_id
-            frame.body = PyBytes_FromStringAndSize(
-                <const char *>incoming.data + incoming.head + FRAME_HEADER_BYTES, header.body_bytes)
-            frames.append(frame)
+            if not header.flags & FRAME_PIECE:
+                frames.append(frame_of(&header, incoming.data + incoming.head + FRAME_HEADER_BYTES))
+            elif self.gather(&header, incoming.data + incoming.head + FRAME_HEADER_BYTES):
+                frames.append(frame_of(&self.gathering.header, self.gathering.body.data + self.gathering.body.head))
+                self.gathering = None
             incoming.consume(taken)
+
+    cdef int gather(self, const FrameHeader *header, const uint8_t *body) except -1:
+        if self.gathering is None:
+            self.gathering = Gathering(self.body_bytes_max)
+        return self.gathering.add(header, body)
+
+
+cdef Frame frame_of(const FrameHeader *header, const uint8_t *body):
+    cdef Frame frame = Frame.__new__(Frame)
+    frame.type, frame.flags, frame.status, frame.request_id = header.type, header.flags, header.status, header.request_id
+    frame.body = PyBytes_FromStringAndSize(<const char *>body, header.body_bytes)
+    return frame

@@ -69,7 +69,7 @@ class VirtualReactor:
     accept = adopt
 
     def quiet(self) -> bool:
-        return not any(len(connection.outgoing) for connection in self.ends)
+        return not any(connection.waiting_bytes for connection in self.ends)
 
     def hurry(self) -> None:
         pass

@@ -48,7 +48,7 @@ class End:
 
 def talk(a: End, b: End, step_bytes: int = 1 << 20) -> None:
     """Carries bytes both ways, step_bytes at a time, until neither has anything left to say."""
-    while len(a.connection.outgoing) or len(b.connection.outgoing):
+    while a.connection.waiting_bytes or b.connection.waiting_bytes:
         b.connection.feed(a.connection.take(step_bytes))
         a.connection.feed(b.connection.take(step_bytes))
     a.outbox.take()

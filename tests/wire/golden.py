@@ -25,11 +25,13 @@ BLOCK = re.compile(r"^```golden (.+?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MODELS = {16: model.put, 18: model.get, 19: model.get_reply, 32: model.replicate, 34: model.read}
 MESSAGE_PACK_TYPES = {1, 2, 48, 49}
 DEPARTED = (2, 30)  # type and status
+PIECE, MORE = 16, 32  # flags of a frame
 
 
 @dataclass(frozen=True)
 class Vector:
-    """One complete frame and what it says. In `body` strings stand for bytes, see `unhexed`."""
+    """One complete message and what it says. In `body` strings stand for bytes, see `unhexed`; with `piece_bytes` it is in pieces of that
+    many bytes, and `frame` has all of them."""
 
     name: str
     type: int
@@ -38,10 +40,12 @@ class Vector:
     request_id: int
     body: Any
     frame: bytes
+    piece_bytes: int = 0
 
     @property
     def body_bytes(self) -> bytes:
-        return self.frame[HEADER_BYTES:]
+        step = HEADER_BYTES + (self.piece_bytes or len(self.frame))
+        return b"".join(self.frame[at + HEADER_BYTES : at + step] for at in range(0, len(self.frame), step))
 
 
 def unhexed(value: Any) -> Any:
@@ -87,12 +91,24 @@ def body_parts(type: int, status: int, body: Any) -> model.Parts:
     return [("context" if type == 17 else "object", as_bytes(body))]
 
 
+def head_of(fields: dict[str, Any], body: bytes, flags: int = 0) -> model.Parts:
+    return model.frame(fields["type"], body, fields["request_id"], fields["status"], fields["flags"] | flags)
+
+
+def in_pieces(fields: dict[str, Any], body: bytes) -> model.Parts:
+    """The frames of a message, each with its piece of the body."""
+    step, parts = fields["piece_bytes"], []
+    for at in range(0, len(body), step):
+        piece = body[at : at + step]
+        parts += [*head_of(fields, piece, PIECE | (MORE if at + step < len(body) else 0)), ("piece", piece)]
+    return parts
+
+
 def listing(fields: dict[str, Any]) -> str:
-    """The frame in hexadecimal, a part or sixteen bytes to a line."""
+    """The frame, or frames, in hexadecimal, a part or sixteen bytes to a line."""
     parts = body_parts(fields["type"], fields["status"], fields["body"])
-    head = model.frame(fields["type"], model.joined(parts), fields["request_id"], fields["status"], fields["flags"])
     lines = []
-    for what, data in head + parts:
+    for what, data in in_pieces(fields, model.joined(parts)) if "piece_bytes" in fields else head_of(fields, model.joined(parts)) + parts:
         for at in range(0, len(data), BYTES_PER_LINE):
             lines.append(f"{data[at : at + BYTES_PER_LINE].hex(' '):<{3 * BYTES_PER_LINE}}; {'...' if at else what}\n")
     return "".join(lines)

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_fast.wire.errors import ProtocolError
-from dynamo_fast.wire.frame import FRAME_BYTES_MAX, HEADER_BYTES, Frame, FrameCutter, encode_frame
+from dynamo_fast.wire.frame import FRAME_BYTES_MAX, HEADER_BYTES, MORE, PIECE, Frame, FrameCutter, encode_frame
 from tests.models import wire as model
 
 U8, U16, U64 = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 2**64 - 1)
-FRAMES = st.builds(Frame, type=U8, flags=U8, status=U16, request_id=U64, body=st.binary(max_size=300))
+WHOLE = U8.map(lambda flags: flags & ~(PIECE | MORE))
+FRAMES = st.builds(Frame, type=U8, flags=WHOLE, status=U16, request_id=U64, body=st.binary(max_size=300))
 
 
 def encoded(frame: Frame) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dynamo_fast.wire import control_messages, data_messages
 from dynamo_fast.wire.connection import Connection
 from dynamo_fast.wire.errors import ProtocolError, WireError
-from dynamo_fast.wire.frame import Frame, FrameCutter, encode_frame
+from dynamo_fast.wire.frame import MORE, PIECE, Frame, FrameCutter, encode_frame
 from dynamo_fast.wire.status import MessageType
 from tests.wire.dialogue import End
 from tests.wire.golden import VECTORS
@@ -40,8 +40,17 @@ MENDED = st.builds(
     lambda kind, flags, status, id: encode_frame(kind[0], kind[1], id, status, flags),
     BODIES, st.integers(0, 255), st.integers(0, 65535), st.integers(0, 2**64 - 1),
 )
+IN_PIECES = st.builds(
+    lambda vector, length: b"".join(
+        encode_frame(vector.type, vector.body_bytes[at : at + length], vector.request_id, vector.status,
+                     PIECE | (MORE if at + length < len(vector.body_bytes) else 0))
+        for at in range(0, len(vector.body_bytes), length)
+    ),
+    st.sampled_from(VECTORS), st.integers(1, 200),
+)  # fmt: skip
 STREAMS = st.lists(
     st.one_of(
+        IN_PIECES,
         st.sampled_from(VECTORS).map(lambda vector: vector.frame),
         MENDED,
         st.sampled_from(VECTORS).flatmap(lambda vector: mutated(vector.frame)),
@@ -90,10 +99,11 @@ def parse_and_answer(connection: Connection, frame: Frame) -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(STREAMS, CUTS, st.booleans())
-def test_a_connection_takes_any_stream(stream: bytes, lengths: list[int], known: bool) -> None:
+@given(STREAMS, CUTS, st.booleans(), st.booleans())
+def test_a_connection_takes_any_stream(stream: bytes, lengths: list[int], known: bool, trusted: bool) -> None:
     """Nothing but a WireError comes out, memory follows what was received, and the cutter agrees frame by frame."""
     end = End(parse_and_answer, known=known, frame_bytes_max=FRAME_BYTES_MAX)
+    end.connection.peer = b"peer" if trusted else None
     cutter, cut, failed = FrameCutter(FRAME_BYTES_MAX), [], False
     for piece in pieces(stream, lengths):
         try:
