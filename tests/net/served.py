@@ -58,6 +58,7 @@ class Server:
         if type == MessageType.HELLO:
             connection.hello_done = True
             connection.peer = b"p" * 16 if body == b"peer" else None
+            connection.takes_bytes_max = 1 << 30 if body in (b"peer", b"gatherer") else 0
             self.connections.append(connection)
             connection.send(MessageType.HELLO_REPLY, b"", request_id=request_id)
             return
@@ -109,7 +110,7 @@ class Caller:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
-        self.cutter = FrameCutter()
+        self.cutter = FrameCutter(1 << 30)
         self.frames: list[Frame] = []
 
     @classmethod
