@@ -259,6 +259,33 @@ def test_a_log_that_is_longer_than_a_lowered_bound_is_taken(tmp_path: Path) -> N
     again.close()
 
 
+def test_a_record_that_is_longer_than_every_limit_goes_all_the_way(tmp_path: Path) -> None:
+    """Merges are not refused, so a record may be longer than the log and the write buffer may be: ten times as long as either, here."""
+    bounds = {"log_bytes_max": 4 * MIB, "log_segment_bytes": MIB, "write_buffer_bytes_max": 4 * MIB}
+    long, small = store_key(1), store_key(2)
+    engine = open_with(tmp_path, checkpoint_fill=0.5, **bounds)
+    model = {}
+    for version in range(3):  # the next one stands beside the one before for a moment
+        model[long] = record(1, version, 45 * MIB)
+        engine.put(long, model[long])
+        model[small] = record(2, version)
+        engine.put(small, model[small])
+        engine.flush()
+        assert engine.fullness == 2, "clients' puts are refused until it has been moved"
+        check(engine, model)
+    abandon(engine)
+    again = open_with(tmp_path, checkpoint_fill=0.5, **bounds)
+    check(again, model)
+    settle(again)
+    assert again.fullness == 0
+    assert again.statistics()["log_bytes"] < 4 * MIB
+    check(again, model)
+    again.close()
+    last = open_with(tmp_path, checkpoint_fill=0.5, **bounds)
+    check(last, model)
+    last.close()
+
+
 def test_values_of_a_mebibyte_go_all_the_way(tmp_path: Path) -> None:
     model = {store_key(number): record(number, number, MIB) for number in range(12)}
     engine = open_moving(tmp_path, PARTITIONS)
