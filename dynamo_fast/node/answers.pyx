@@ -35,9 +35,9 @@ cdef int answer_bytes(Connection client, uint8_t reply_type, uint8_t flags, uint
         return 0
     try:
         out = client.begin(reply_type, flags, status, request_id, n)
-    except MessageTooLong as error:
-        return refuse(client, reply_type, request_id, STATUS_TOO_LARGE, too_long(error))
     except OutgoingFull as error:
+        if isinstance(error, MessageTooLong):
+            return refuse(client, reply_type, request_id, STATUS_TOO_LARGE, too_long(error))
         client.close(str(error))
         return 0
     if n:
@@ -118,9 +118,9 @@ cdef int answer_get(GetRequest request, const uint8_t *mac_key, const uint8_t *c
     try:
         out = request.client.begin(MESSAGE_GET_REPLY, 0, STATUS_OK if live else STATUS_NOT_FOUND, request.client_request_id,
                                    get_reply_body_bytes(sealed_bytes, count, values_bytes))
-    except MessageTooLong as error:
-        return refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_TOO_LARGE, too_long(error))
-    except OutgoingFull:
+    except OutgoingFull as error:
+        if isinstance(error, MessageTooLong):
+            return refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_TOO_LARGE, too_long(error))
         return refuse(request.client, MESSAGE_GET_REPLY, request.client_request_id, STATUS_OVERLOAD,
                       "the answers that wait to be read leave no room for this one; read them, then ask again")
     out = write_get_reply(out, <uint16_t>sealed_bytes, <uint16_t>count)

@@ -144,10 +144,8 @@ cdef class Copies(PassHandler):
             return answer_bytes(peer, MESSAGE_READ_REPLY, flags | FRAME_SAME, STATUS_OK, header.request_id, NULL, 0)
         try:
             out = peer.begin(MESSAGE_READ_REPLY, flags, STATUS_OK, header.request_id, own.n)
-        except MessageTooLong:
-            return self.reply(peer, header, STATUS_TOO_LARGE)
-        except OutgoingFull:
-            return self.reply(peer, header, STATUS_OVERLOAD)
+        except OutgoingFull as error:
+            return self.reply(peer, header, STATUS_TOO_LARGE if isinstance(error, MessageTooLong) else STATUS_OVERLOAD)
         memcpy(out, own.data, own.n)
         return peer.finish()
 

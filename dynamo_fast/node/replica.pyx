@@ -72,11 +72,14 @@ cdef enum:
     KEPT_BYTES = 8 << 20  # of memory for the next object; what a longer one took is given back
 
 
-cdef int grow(uint8_t **memory, size_t *capacity, size_t wanted) except -1:
+cdef inline int grow(uint8_t **memory, size_t *capacity, size_t wanted) except -1:
+    """Room for that many bytes; what was there is not kept."""
+    return 0 if wanted <= capacity[0] <= KEPT_BYTES else fit(memory, capacity, wanted)
+
+
+cdef int fit(uint8_t **memory, size_t *capacity, size_t wanted) except -1:
     cdef size_t target = capacity[0]
     cdef uint8_t *grown
-    if wanted <= target <= KEPT_BYTES:
-        return 0
     if target > KEPT_BYTES:
         if KEPT_BYTES < wanted <= target:
             return 0
