@@ -47,7 +47,7 @@ class BadRequest(NotApplied):
 
 
 class TooLarge(NotApplied):
-    """The key or the value is longer than the cluster's limits."""
+    """The key or the value is longer than the cluster's limits; or a get's answer longer than `Settings.answer_bytes_max`."""
 
 
 class BadContext(NotApplied):

@@ -32,6 +32,7 @@ from dynamo_fast.wire.connection import Connection, Outbox
 MAC_KEY = bytes(range(16))
 WALL_MS = 1_700_000_000_000
 START_US = 1_000_000
+SHORT_EVERY, SHORT_WHOLE_BYTES, SHORT_PIECE_BYTES = 3, 300, 100
 
 
 def new_engine(partitions: int, *, journal: bool = False, dots: DotRegistry | None = None) -> FaultyEngine:
@@ -229,6 +230,12 @@ class Planes:
     def carry(self, end: End) -> None:
         """That end has something to send, or wants to be closed."""
         raise NotImplementedError("who drives data planes says what becomes of their bytes")
+
+
+def cut_short(connection: Connection, number: int) -> None:
+    """One connection in SHORT_EVERY, by their numbers, cuts all but short messages into pieces: what long ones can meet, all do."""
+    if number % SHORT_EVERY == 0:
+        connection.whole_bytes_max, connection.piece_bytes = SHORT_WHOLE_BYTES, SHORT_PIECE_BYTES
 
 
 def node_id_of(number: int) -> bytes:

@@ -17,6 +17,7 @@ from dynamo_fast.node.config import LimitsSection
 from dynamo_fast.node.data_plane import DataPlane
 from dynamo_fast.testing.clock import Clock
 from dynamo_fast.testing.network import End, Network
+from dynamo_fast.testing.planes import cut_short
 from dynamo_fast.testing.private import Life
 from dynamo_fast.wire.connection import Connection, Outbox
 from dynamo_fast.wire.errors import ProtocolError
@@ -78,6 +79,7 @@ class VirtualReactor:
         connection = Connection(self.handler, self.outbox, frame_bytes_max=limits.frame_bytes_max,
                                 message_bytes_max=limits.message_bytes_max, outgoing_bytes_max=limits.outgoing_bytes_max,
                                 label=end.label)  # fmt: skip
+        cut_short(connection, end.number)
         self._connections[end], self._ends[connection] = connection, end
         self._clock.after(HELLO_S, self._no_hello, end)
         end.claim(self)

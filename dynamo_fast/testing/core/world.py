@@ -20,7 +20,7 @@ from dynamo_fast.testing.agenda import Agenda
 from dynamo_fast.testing.core.machine import Machine
 from dynamo_fast.testing.core.network import Network, Pipe
 from dynamo_fast.testing.dots import DotRegistry
-from dynamo_fast.testing.planes import START_US, WALL_MS, End, PlaneNode, Planes
+from dynamo_fast.testing.planes import START_US, WALL_MS, End, PlaneNode, Planes, cut_short
 from dynamo_fast.testing.state import State
 from dynamo_fast.testing.trace import Trace
 from dynamo_fast.wire.connection import Connection
@@ -55,6 +55,7 @@ class World(Planes):
         self.network = Network(self.clock, self.trace, random.Random(f"{seed} network"))
         self.totals: dict[str, int] = {}  # counters of the processes that have ended
         self._dialling: set[tuple[int, int]] = set()
+        self._ends_made = 0
         self.told = list(self.steps)  # by node, the last step of a change of members that it has told of
         self.new_ring = self.ring if self.new is None else ring_over(self.new, self.node_ids)
         self.names = [chr(ord("a") + number) for number in range(nodes)]
@@ -138,6 +139,10 @@ class World(Planes):
             self.collect(self.nodes[number])
 
     def new_end(self, number: int, connection: Connection) -> Wire:
+        self._ends_made += 1
+        if connection.peer is not None:
+            connection.takes_bytes_max = connection.message_bytes_max
+            cut_short(connection, self._ends_made)
         return Wire(number, connection)
 
     def _pipe(self, end: Wire, target: str) -> None:
