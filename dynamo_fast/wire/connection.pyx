@@ -302,7 +302,10 @@ cdef class Connection:
         if self.open != OPEN_LONG:
             raise AssertionError("no frame was begun")
         self.open = 0
-        return 0 if self.closing else self.queued(self.long_messages.finish(self.appended_bytes))
+        if self.closing:
+            self.long_messages.open = None
+            return 0
+        return self.queued(self.long_messages.finish(self.appended_bytes))
 
     cdef int refill(self) except -1:
         while self.waiting_aside() and self.outgoing.size() < self.piece_bytes:
