@@ -56,7 +56,8 @@ class Changes:
 
     async def answer(self, session: Session, request: ChangeRequest) -> ChangeReply:
         view = self._cluster.view
-        if view is None or not self._cluster.is_member or self._cluster.placement is None:
+        # Who departs takes changes as long as it is a home: with all members being replaced and a newcomer dead, nobody else can be told.
+        if view is None or self._cluster.placement is None or not (self._cluster.is_member or self._cluster.is_home):
             raise Refusal(Status.NOT_READY, "this node is no member of a cluster, so it cannot change one: ask a member")
         try:
             self._check_clock()

@@ -103,6 +103,11 @@ class Cluster:
         return self.view is not None and self.node_id in self.view.members
 
     @property
+    def is_home(self) -> bool:
+        """Of any partition, in a placement that may be worked by; as a member, or as one that departs and has not handed over yet."""
+        return any(self.node_id in one.node_ids for one in self.unretired)
+
+    @property
     def unretired(self) -> tuple[Placement, ...]:
         """The placements in which this node may be a home: the one in force; during a change the one that goes and the one that comes."""
         if self.change is not None:

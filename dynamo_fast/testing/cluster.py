@@ -31,7 +31,7 @@ from dynamo_fast.storage.schema import decode_record, encode_store_key
 from dynamo_fast.testing.clock import Clock
 from dynamo_fast.testing.dots import DotRegistry
 from dynamo_fast.testing.machine import Machine
-from dynamo_fast.testing.members import connected, newest_placement, newest_view, unsettled
+from dynamo_fast.testing.members import connected, newest_placement, unsettled
 from dynamo_fast.testing.network import Network, Stream
 from dynamo_fast.testing.private import deterministic
 from dynamo_fast.testing.rare import Rare
@@ -168,9 +168,8 @@ class Cluster:
 
     async def change(self, *changes: MemberChange, through: str = "", unsafe: bool = False) -> ChangeReply:
         """Asks one member that runs for these changes, as an operator's command does; DynamoError when it refuses or does not answer."""
-        view = newest_view(self.machines.values())
-        running = [one.name for one in self.machines.values() if one.up and view is not None and one.node_id in view.members]
-        member = through or self.chance.choice(running or list(self.machines))
+        taking = [one.name for one in self.machines.values() if one.node is not None and one.node.cluster.is_home]
+        member = through or self.chance.choice(taking or list(self.machines))
         async with self.connect(member, host="operator", partition_aware=False) as client:
             reply = await client.cluster._any(ChangeRequest(changes=list(changes), unsafe=unsafe), ChangeReply, None)
         return reply

@@ -96,3 +96,29 @@ def test_what_is_not_over_is_told(plant, told: list[str]) -> None:
 
     found = dynamo_fast.testing.run(scenario)
     assert [one for one in told if one not in found] == []
+
+
+def test_when_all_members_are_on_their_way_out_they_can_still_be_told_that_a_newcomer_is_dead() -> None:
+    """Those that come know no placement before the change that waits for the dead one is over."""
+
+    async def scenario(cluster: Cluster) -> None:
+        cluster.add_machine()
+        node = cluster["a"].node
+        assert node is not None
+        await cluster.join("d")
+        await cluster.until(lambda: node.cluster.change is not None, 10)
+        await cluster.destroy("d")
+        for _ in range(4):
+            cluster.add_machine()
+        await cluster.exchange([("a", "e"), ("b", "f"), ("c", "g")], through="a")
+        await trio.sleep(30)
+        assert {"e knows no cluster", "f knows no cluster", "g knows no cluster"} <= set(unsettled(cluster.machines.values()))
+        with pytest.raises(dynamo_fast.NotApplied, match="no member of a cluster, so it cannot change one: ask a member"):
+            await cluster.replace("d", "h", dead=True, through="e")
+        await cluster.replace("d", "h", dead=True)
+        await cluster.settled(60)
+        assert sorted(one.name for one in members_of(cluster.machines.values())) == ["e", "f", "g", "h"]
+        with pytest.raises(dynamo_fast.NotApplied, match="no member of a cluster"):
+            await cluster.set_weight("e", 50, through="a")
+
+    dynamo_fast.testing.run(scenario)
