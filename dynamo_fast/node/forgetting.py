@@ -52,6 +52,7 @@ from dynamo_fast.wire.status import Status
 log = logging.getLogger("dynamo_fast.node")
 
 CLOCK_ENTRIES_KEPT = 10  # the paper's threshold
+CLOCK_ENTRIES_KEPT_MIN = 1  # fewer may be kept as well: nothing that is settled is needed
 PERIOD_S_MAX = 3600.0  # between two looks for what could be forgotten
 SCAN_RECORDS = 64  # read at once
 VERSIONS_MAX = 4096  # forgotten in one go; the next round brings the rest
@@ -71,6 +72,18 @@ class NotNow(Exception):
 
 def packed(versions: Iterable[Version]) -> bytes:
     return b"".join(VERSION.pack(*version) for version in versions)
+
+
+def failure_of(group: BaseExceptionGroup[BaseException], *kinds: type[Exception]) -> BaseException:
+    """The first failure of these kinds in a group, as itself. Whatever else is in it goes before them: who is cancelled while others fail
+    is cancelled, and nothing else."""
+    failures, others = group.split(kinds)
+    if others is not None:
+        return others
+    found: BaseException = group if failures is None else failures
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 class Quiesce:
@@ -96,6 +109,7 @@ class Forgetting:
         self._grace_s = grace_s
         self._quiesces: dict[int, Quiesce] = {}
         self._tokens = 0
+        self._entries_kept = CLOCK_ENTRIES_KEPT
         self._nursery: trio.Nursery | None = None
         self.rounds = self.postponed = self.reaped = self.settled = 0
         self.last_reason = ""
@@ -116,6 +130,8 @@ class Forgetting:
             self.last_reason = unrest(self._cluster) or ""
             return 0
         forgotten = 0
+        shorter = self._env.rarely("forgetting: clocks are cut shorter")
+        self._entries_kept = CLOCK_ENTRIES_KEPT_MIN if shorter else CLOCK_ENTRIES_KEPT
         while versions := await self._candidates(placement):
             self.rounds += 1
             try:
@@ -143,7 +159,7 @@ class Forgetting:
                 continue
             at, end = partition_range(partition, placement.partitions)
             while records := self._engine.scan(at, end, SCAN_RECORDS):
-                found += forgettable(records, before_ms, CLOCK_ENTRIES_KEPT)
+                found += forgettable(records, before_ms, self._entries_kept)
                 if len(found) >= VERSIONS_MAX:
                     return found[:VERSIONS_MAX]
                 at = following(records[-1][0])
@@ -241,8 +257,9 @@ class Forgetting:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._side_by_side, own, [(-1, None)])
                 nursery.start_soon(self._side_by_side, ask, sessions.items())
-        except* (NotNow, CallFailed, trio.TooSlowError) as group:
-            raise NotNow(str(group.exceptions[0])) from None
+        except BaseExceptionGroup as group:
+            failure = failure_of(group, NotNow, CallFailed, trio.TooSlowError)
+            raise failure if isinstance(failure, BaseExceptionGroup) else NotNow(str(failure)) from None
 
     async def _strays(self, placement: Placement, sessions: dict[int, Session], partitions: list[int]) -> set[int]:
         """Step 3: the partitions in which somebody keeps a hint."""
@@ -261,13 +278,13 @@ class Forgetting:
 
         async def ask(index: int, theirs: list[Version]) -> None:
             request = messages.ForgetRequest(
-                placement=placement.name, versions=packed(theirs), before_ms=before_ms, entries_max=CLOCK_ENTRIES_KEPT
+                placement=placement.name, versions=packed(theirs), before_ms=before_ms, entries_max=self._entries_kept
             )
             await self._call(sessions[index], request, messages.ForgetReply, CHECK_S)
 
         await self._side_by_side(ask, self._by_home(placement, versions).items())
         self._check_rest(placement)
-        self._count(self._data_plane.forget(packed(versions), before_ms, CLOCK_ENTRIES_KEPT))
+        self._count(self._data_plane.forget(packed(versions), before_ms, self._entries_kept))
 
     @staticmethod
     async def _side_by_side(ask: Callable[..., object], each: Iterable[tuple[int, object]]) -> None:
@@ -276,8 +293,8 @@ class Forgetting:
             async with trio.open_nursery() as nursery:
                 for index, what in each:
                     nursery.start_soon(ask, index, what)  # type: ignore[arg-type]
-        except* (NotNow, CallFailed, StorageError) as group:
-            raise group.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            raise failure_of(group, NotNow, CallFailed, StorageError) from None
 
     @staticmethod
     async def _call(session: Session, request: messages.ReplicaRequest, wanted: type[T], timeout_s: float = 5.0) -> T:

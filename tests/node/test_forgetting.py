@@ -12,7 +12,8 @@ from dynamo_fast.core.merkle import entry_hash
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node.cluster import UnderWay
-from dynamo_fast.node.forgetting import CLOCK_ENTRIES_KEPT, packed
+from dynamo_fast.node.forgetting import CLOCK_ENTRIES_KEPT, Forgetting, packed
+from dynamo_fast.node.sessions import CallFailed
 from dynamo_fast.node.unrest import unrest
 from dynamo_fast.storage.schema import encode_record, encode_store_key, record_hash
 from dynamo_fast.wire import control_messages as messages
@@ -291,3 +292,22 @@ def test_changes_that_the_placements_have_taken_in_are_no_unrest() -> None:
         assert unrest(cluster) is None
 
     in_virtual_time(scenario)
+
+
+def test_who_is_cancelled_while_others_fail_is_cancelled_and_nothing_else() -> None:
+    """As at the end of a node, which is not to die of it."""
+
+    async def ask(index: int, what: object) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if index:
+                raise CallFailed("this node is shutting down")
+
+    async def cancelled() -> bool:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await Forgetting._side_by_side(ask, [(0, None), (1, None)])
+        return scope.cancelled_caught
+
+    assert trio.run(cancelled)
