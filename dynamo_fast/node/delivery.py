@@ -39,6 +39,7 @@ STALL_WANTED_S = 0.0005  # of the loop of the node that merges, for one batch
 PULL_KEYS_FIRST = 64  # asked for in the first message of a pull; then twice as many as the last one brought
 MERGES_AT_ONCE = 2  # batches that this node merges or syncs at a time; the control plane's other workers stay free
 ANSWER_S = 15.0  # for a batch to be merged and synced: a slow disk is not a broken one
+LONG_S = 5.0  # a batch may be on its way for so long
 OVERLOAD_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # before a batch is offered again to a node that had no room for it
 
 
@@ -161,6 +162,8 @@ class Delivery:
     async def _offer(self, session: Session, placement: int, batch: list[Entry], pace: Pace) -> list[tuple[int, int]]:
         """One batch to its end; a node that has no room for it now is asked again a few times."""
         request = MergeRequest(placement=placement, entries=[(one.bucket, one.key, one.packed) for one in batch])
+        if self._env.rarely("delivery: a batch is on its way for long"):
+            await self._env.sleep(LONG_S * self._env.random())
         for pause_s in (*OVERLOAD_PAUSES_S, None):
             async with self._admission.slot(session.node_id) as slot:
                 try:

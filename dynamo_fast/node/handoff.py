@@ -46,6 +46,7 @@ from dynamo_fast.wire.status import Status
 log = logging.getLogger("dynamo_fast.node")
 
 ROUND_S = 1.0
+LATE_S = 10.0  # a round may be by so much, where a slow home held the one before up
 AGED_EVERY_ROUNDS = 60  # how often hints that are too old are looked for
 SCAN_RECORDS = 32  # read from the engine at once
 LOOK_AGAIN_S = 60.0  # through a partition without hints whose tree is the same: what came may have been on a copy that was here before
@@ -110,6 +111,8 @@ class Handoff:
         """Until cancelled."""
         while True:
             await self._env.sleep(ROUND_S * (0.75 + 0.5 * self._env.random()))
+            if self._env.rarely("handoff: a round is late"):
+                await self._env.sleep(LATE_S * self._env.random())
             await self.round()
 
     async def round(self) -> None:

@@ -86,9 +86,27 @@ def lost_member(faults: Faults) -> bool:
     if not members:
         return False
     name = faults.chance.choice(members)
-    if faults.operator.cluster[name].destroyed or not faults.operator.lose(name, destroyed=faults.chance.random() < 0.7):
+    if not faults.operator.lose(name, destroyed=faults.chance.random() < 0.7):
         return False
     faults.later(faults.operator.bury, name)
+    return True
+
+
+def given_up_alive(faults: Faults) -> bool:
+    """A member is declared dead that runs: somebody took it for dead too early. It has to find that out, and serve nothing any more."""
+    members = faults.operator.staying()
+    return bool(members) and faults.operator.give_up(faults.chance.choice(members))
+
+
+def second_thoughts(faults: Faults) -> bool:
+    """Members that have not heard of each other's are asked that a machine joins, leaves, and joins after all: who has departed is not to
+    be one again, whatever comes last."""
+    spare = faults.operator.spare()
+    if spare is None:
+        return False
+    faults.operator.join(spare)
+    faults.later(faults.operator.leave, spare)
+    faults.later(faults.operator.rejoin, spare)
     return True
 
 
@@ -121,5 +139,6 @@ def scrap(faults: Faults) -> bool:
 
 
 MEMBERS: tuple[Callable[[Faults], bool], ...] = (
-    join, leave, replace, weight, another_zone, several_at_once, many_in_one_step, change_of_mind, lost_member, lost_newcomer, scrap,
+    join, leave, replace, weight, another_zone, several_at_once, many_in_one_step, change_of_mind, second_thoughts, lost_member,
+    given_up_alive, lost_newcomer, scrap,
 )  # fmt: skip

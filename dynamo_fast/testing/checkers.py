@@ -7,14 +7,18 @@ It needs no search: what a version had seen, and so on, is known (causes.py), an
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 from operator import or_
 from typing import NamedTuple
 
+from dynamo_fast.core.change import Step
+from dynamo_fast.core.membership import NodeEntry
 from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing.causes import Causes
-from dynamo_fast.testing.history import Fate, History, Version, Write
+from dynamo_fast.testing.history import Fate, History, Read, Version, Write
 
 ACTOR_BYTES = 24  # of a dot: node and epoch
 Final = Mapping[bytes, Sequence[Version]]  # by key, the versions that remain when all is healed
@@ -110,9 +114,27 @@ def dishonest_refusals(history: History, applied: Callable[[Write], bool]) -> li
     ]
 
 
-def copies_missing(write: Write, copies: int, on_disk: int) -> list[Violation]:
-    """A put that is being acknowledged: on how many machines are copies of it, and on how many disks."""
-    if copies >= write.w and on_disk >= write.dw:
+def strays_accepted(history: History) -> list[Violation]:
+    """A context is of one key: with that of another one, which says nothing of what its writer has seen here, nothing is written."""
+    return [
+        Violation("no lost write", one.key, f"write {one.number} of {one.key!r} by {one.actor} was made with the context of another key")
+        for one in history.writes
+        if one.stray and one.fate is Fate.OK
+    ]
+
+
+def nothing_said(read: Read, homes: Mapping[str, bool]) -> list[Violation]:
+    """A get is being answered with nothing at all; by home, whether it has held a version of the key since before the get began. Only a
+    home can tell that there is none."""
+    if not all(homes.values()):
+        return []
+    text = f"read {read.number} of {read.key!r} by {read.actor} found nothing, and all homes ({', '.join(homes)}) hold it all the time"
+    return [Violation("honest answers", read.key, text)]
+
+
+def copies_missing(write: Write, copies: int, on_disk: int, homes: int) -> list[Violation]:
+    """A put that is being acknowledged: on how many machines are copies of it, and on how many disks; and how many homes the key has."""
+    if copies >= min(write.w, homes) and on_disk >= min(write.dw, homes):
         return []
     text = f"write {write.number} of {write.key!r} by {write.actor} was acknowledged with {copies} copies, {on_disk} of them on disk"
     return [Violation("acknowledged is W copies, DW on disk", write.key, f"{text} (W={write.w} DW={write.dw})")]
@@ -148,6 +170,15 @@ def several_winners(history: History, final: Final) -> list[Violation]:
     ]
 
 
+def listed_wrongly(listed: Sequence[bytes], final: Final) -> list[Violation]:
+    """A listing of all keys, at rest: each that has a living version once, and no other."""
+    living = {key for key, versions in final.items() if any(not one.tombstone for one in versions)}
+    wrong = [(key, "is listed, and was deleted, or never written") for key in sorted(set(listed) - living)]
+    wrong += [(key, "is not listed") for key in sorted(living - set(listed))]
+    wrong += [(key, "is listed twice") for key, times in Counter(listed).items() if times > 1]
+    return [Violation("a listing shows the living keys", key, f"{key!r} {text}") for key, text in wrong]
+
+
 def diverged(copies: Mapping[bytes, Mapping[str, bytes | None]]) -> list[Violation]:
     """By key, what each home holds, packed: all the same."""
     return [
@@ -169,6 +200,48 @@ def hint_gone_early(key: bytes, kept: bytes, owners: Mapping[str, bytes | None])
     ]  # fmt: skip
 
 
+def forgotten_early(home: str, key: bytes, forgotten: bytes, held: Mapping[str, bytes | None]) -> list[Violation]:
+    """A delete, packed, that a home forgets; by other machine, what that one holds of the key: nothing that the delete has replaced, which
+    would come back."""
+    delete = Siblings(forgotten)
+    return [
+        Violation("no zombie", key, f"{home} forgets a delete of {key!r}, and {name} holds something that it has replaced")
+        for name, packed in held.items()
+        if packed is not None and Siblings(packed).merge(delete).packed != packed
+    ]
+
+
+def still_owed(keeper: str, record: bytes | None, hash: int, slots: int, placement_number: int) -> list[Violation]:
+    """A hint's record once the homes in those slots have confirmed the version of that hash, and their keeper has taken note of it: it is
+    not kept for them any more."""
+    if record is None:
+        return []
+    parts = decode_record(record)
+    if parts.hash != hash or not parts.owed or (parts.placement_number == placement_number & 0xFFFF and not parts.owed & slots):
+        return []
+    return [Violation("hints reach their owners", parts.key, f"{keeper} keeps a hint on {parts.key!r} for who has confirmed it")]
+
+
+def hasty(name: str, step: Step, told: Mapping[str, Step], listening: Mapping[str, Collection[str]]) -> list[Violation]:
+    """A node begins a step. By other node that it has to wait for, the last step on the same way that this one has told of: the one before,
+    at least; and whom of the dead it still listens to: nobody."""
+    found = [f"{other} has not told of the one before" for other, last in told.items() if last < step - 1]
+    found += [f"{other} still listens to {', '.join(dead)}, which is dead" for other, dead in listening.items() if dead]
+    return [Violation("membership changes lose nothing", b"", f"{name} begins {step.name}, and {one}") for one in found]
+
+
+def brought_short(gainer: str, source: str, held: Mapping[bytes, bytes], has: Mapping[bytes, bytes | None]) -> list[Violation]:
+    """Somebody says that it has brought up to date what it gains. By store key, what a home before held when that began, packed, and what
+    the gainer has on disk: all of it."""
+    found = []
+    for store_key, packed in held.items():
+        mine = has[store_key]
+        if mine is None or Siblings(mine).merge(Siblings(packed)).packed != mine:
+            text = f"{gainer} has told that it holds what {source} held, and has {'nothing' if mine is None else 'something else'}"
+            found.append(Violation("membership changes lose nothing", b"", f"{text} on its disk under {store_key.hex()}"))
+    return found
+
+
 def copy_gone_early(key: bytes, kept: bytes, homes: Mapping[str, bytes | None], copies: int) -> list[Violation]:
     """A copy, packed, that is being removed by somebody who is no home any more; by home, what that one has on disk: as many as make a
     write safe have all that the copy says."""
@@ -185,12 +258,48 @@ def wrong_homes(homes: Sequence[Sequence[str]], members: Collection[str], depart
     wanted = min(replicas, len(members))
     found = []
     for partition, names in enumerate(homes):
-        strangers = [f"{name}, which has {'left' if name in departed else 'never joined'}" for name in names if name not in members]
+        wrong = [name for name in names if name not in members or name in departed]
+        strangers = [f"{name}, which has {'left' if name in departed else 'never joined'}" for name in wrong]
         if len(set(names)) != wanted:
             found.append(f"partition {partition} has the homes {', '.join(names)}, and should have {wanted}")
         if strangers:
             found.append(f"a home of partition {partition} is {' and '.join(strangers)}")
     return [Violation("every key has N owners", b"", text) for text in found]
+
+
+def huddled(homes: Sequence[Sequence[str]], place_of: Mapping[str, str], what: str, replicas: int) -> list[Violation]:
+    """By partition, the names of its homes; by member, the machine or the zone that it is in: homes are in as many as there are."""
+    wanted = min(replicas, len(set(place_of.values())))
+    found = []
+    for partition, names in enumerate(homes):
+        places = {place_of[name] for name in names if name in place_of}
+        if len(places) < wanted:
+            text = f"the homes {', '.join(names)} of partition {partition} are in {len(places)} {what}, and could be in {wanted}"
+            found.append(Violation("membership changes lose nothing", b"", text))
+    return found
+
+
+def uneven(homes: Sequence[Sequence[str]], weights: Mapping[str, int]) -> list[Violation]:
+    """No member is home of so many partitions that another one, with one more than it has, would hold less for its weight; where nothing
+    but weights decides, which is within one zone, on a machine for each member."""
+    loads = {name: sum(name in names for names in homes) for name in weights}
+    return [
+        Violation("membership changes lose nothing", b"", f"{one} with a weight of {weights[one]} is home of {loads[one]} partitions, {two}"
+                  f" with {weights[two]} of {loads[two]}")
+        for one in weights
+        for two in weights
+        if loads[two] < len(homes) and loads[one] * weights[two] > (loads[two] + 1) * weights[one]
+    ]  # fmt: skip
+
+
+def placed(homes: Sequence[Sequence[str]], members: Mapping[str, NodeEntry], replicas: int) -> list[Violation]:
+    """The partitions are spread over machines and zones as far as that can be, and over members by their weights."""
+    hosts = {name: one.host for name, one in members.items()}
+    zones = {name: one.zone for name, one in members.items()}
+    found = huddled(homes, hosts, "machines", replicas) + huddled(homes, zones, "zones", replicas)
+    if len(set(zones.values())) == 1 and len(set(hosts.values())) == len(hosts):
+        found += uneven(homes, {name: one.weight for name, one in members.items()})
+    return found
 
 
 def strays(homes: Sequence[Sequence[str]], holding: Mapping[str, Iterable[int]]) -> list[Violation]:
@@ -232,8 +341,10 @@ def stale_reads(history: History, n: int, *, strict_only: bool = True) -> list[V
 
 
 def broken_sessions(history: History) -> list[Violation]:
-    """In a session no read misses what the session wrote or read before it, of the same key."""
+    """In a session no read misses what the session wrote or read before it, of the same key. Where deletes may be forgotten within the run,
+    so may be, for a session, whatever is as old and was lost without having been acknowledged."""
     causes = Causes(history)
+    lasting = {one.number for one in history.writes if one.fate is Fate.OK or not history.forgets}
     found = []
     events: dict[tuple[str, bytes], list[tuple[float, int, bool]]] = {}
     for write in history.writes:
@@ -253,6 +364,6 @@ def broken_sessions(history: History) -> list[Violation]:
             if missed and key not in history.last_write_wins:
                 text = f"read {number} of {key!r} by {actor} missed write {missed[0]}, which its session knew"
                 found.append(Violation("sessions", key, text))
-            for one in shown:
+            for one in shown & lasting:
                 known |= causes.bit[one]
     return found

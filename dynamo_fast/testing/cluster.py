@@ -27,6 +27,7 @@ from dynamo_fast.core.digest import key_position
 from dynamo_fast.core.membership import Join, Leave, MemberChange, Replace, WeightChange, ZoneChange
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.node.node import Node
 from dynamo_fast.storage.schema import decode_record, encode_store_key
 from dynamo_fast.testing.clock import Clock
 from dynamo_fast.testing.dots import DotRegistry
@@ -59,6 +60,7 @@ class Cluster:
         self.machines: dict[str, Machine] = {}
         self.totals: dict[str, int] = {}  # the counters of all data planes that there were, added up
         self.refused: list[tuple[str, BaseException]] = []  # processes that did not start or ended with an error
+        self.on_node: Callable[[Machine, Node], None] = lambda machine, node: None  # called with the node of every process that begins
         self.on_removal: Callable[[Machine, bytes, bytes], None] | None = None  # sees the store key and record of what a machine removes
         names = [name_of(number) for number in range(nodes)]
         bootstrap = [f"{name}:7400" for name in names]

@@ -9,16 +9,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from dynamo_fast.testing.changes import MEMBERS
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.network import Link
 from dynamo_fast.testing.state import State
-from dynamo_fast.testing.stricken import Machine, World
-
-if TYPE_CHECKING:
-    from dynamo_fast.testing.operator import Operator
+from dynamo_fast.testing.stricken import Machine, Operator, World
 
 YEAR_S = 365 * 86400
 

@@ -75,6 +75,16 @@ cdef class FaultyEngine(Engine):
                 return replaced
         return self.inner.get(store_key)
 
+    def in_log(self, bytes store_key not None) -> bytes | None:
+        """The record as the end of the process would leave it: of what the log was never given nothing is left."""
+        replaced, found = None, False
+        for end, key, before in reversed(self.journal):
+            if end <= self.written_to:
+                break
+            if key == store_key:
+                replaced, found = before, True
+        return replaced if found else self.inner.get(store_key)
+
     def reopen(self, position: int) -> None:
         """Another process opens what there was up to a log position, which is not before `durable`; nothing refuses any more but `failure`."""
         if position < self.written:

@@ -44,6 +44,7 @@ class Write:
     ended_s: float = 0.0
     told: str = ""  # the error, if there was one
     clocked: frozenset[int] = frozenset()  # those of `seen` that its context covers by its clock
+    stray: bool = False  # its context is of another key
 
 
 @dataclass(slots=True)

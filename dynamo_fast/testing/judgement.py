@@ -53,6 +53,7 @@ def judge(
     found += checkers.zombies(history, plain, lambda write: applied_twice(write, dots_of), lossless=lossless)
     found += checkers.phantoms(history, plain)
     found += checkers.dishonest_refusals(history, lambda write: bool(dots_of(write)))
+    found += checkers.strays_accepted(history)
     found += checkers.retries_applied(history, dots_of, deadline_s)
     found += checkers.several_winners(history, plain)
     found += checkers.diverged(copies)

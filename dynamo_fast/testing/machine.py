@@ -135,6 +135,7 @@ class Machine:
                 self.node_id = directory.node_id
                 self.engine.on_sync = lambda: self._start_sync(life)
                 self.node = Node(config, env, directory, self.entry, self.engine, self._builder(life, chance))  # type: ignore[arg-type]
+                self.cluster.on_node(self, self.node)
                 again = await self.node.run(Listener(self.address), self._stop, lambda address: None)  # type: ignore[arg-type]
             except Exception as error:
                 self.failure = error

@@ -29,13 +29,17 @@ BURY_S = 60.0  # until the members take it that a machine is dead, once all is w
 
 
 class Operator:
-    """`lost`: machines that are to be given up as dead; some of them are destroyed. `counts`: how many requests ended how."""
+    """`lost`: machines that are to be given up as dead; some of them are destroyed. `least`: as many members stay; fewer than N only where
+    nothing is destroyed. `shared_hosts`: of the nodes that come, two stand on one machine each. `counts`: how many requests ended how."""
 
-    def __init__(self, cluster: Cluster, guard: Guard, chance: random.Random) -> None:
-        self.cluster, self.guard, self.chance = cluster, guard, chance
+    def __init__(
+        self, cluster: Cluster, guard: Guard, chance: random.Random, least: int = N, shared_hosts: bool = False
+    ) -> None:
+        self.cluster, self.guard, self.chance, self.least, self.shared_hosts = cluster, guard, chance, least, shared_hosts
         self.counts: dict[str, int] = {}
         self.lost: dict[str, None] = {}
         self.busy = 0  # requests that have not ended
+        self._given_up: set[str] = set()  # of the lost, those that were declared dead though they run
         self._let_go: set[str] = set()  # asked to leave, or to give way to another
         self._taken: set[str] = set()  # asked to join
         self._heirs: dict[str, str] = {}  # by machine that was lost, the one that is to take its places
@@ -51,9 +55,9 @@ class Operator:
         return [one.name for one in members if one.node_id in placement.node_ids and one.name not in self._let_go | set(self.lost)]
 
     def one_to_let_go(self) -> str | None:
-        """A member whose departure leaves N; None: there is none."""
+        """A member whose departure leaves enough; None: there is none."""
         staying = self.staying()
-        return self.chance.choice(staying) if len(staying) > N else None
+        return self.chance.choice(staying) if len(staying) > self.least else None
 
     def spare(self, *, urgent: bool = False, take: bool = False) -> str | None:
         """A machine that is to become a member, a new one if need be; None: there are enough, unless it is urgent. `take`: it is not
@@ -70,7 +74,7 @@ class Operator:
         living = [one for one in self.cluster.machines.values() if not one.destroyed]
         if not urgent and (len(living) >= LIVING_MAX or len(self.cluster.machines) >= EVER_MAX):
             return None
-        return self.cluster.add_machine().name
+        return self.cluster.add_machine(host=f"rack{len(self.cluster.machines) // 2}" if self.shared_hosts else "").name
 
     def newcomers(self) -> list[str]:
         """Machines that were asked to join and are in no placement yet."""
@@ -92,7 +96,7 @@ class Operator:
 
     def leave(self, name: str) -> None:
         self._let_go.add(name)
-        self._start(partial(self.cluster.leave, name))
+        self._start(partial(self.cluster.leave, name, unsafe=self.least < N))
 
     def replace(self, old: str, new: str) -> None:
         self._let_go.add(old)
@@ -104,6 +108,10 @@ class Operator:
         self._let_go.update(old for old, _ in pairs)
         self._taken.update([*(new for _, new in pairs), *joining])
         self._start(partial(self.cluster.exchange, pairs, joining))
+
+    def rejoin(self, name: str) -> None:
+        """A machine is asked to join that may have departed: who has heard of that refuses."""
+        self._start(partial(self.cluster.join, name))
 
     def weigh(self, name: str, weight: int) -> None:
         self._start(partial(self.cluster.set_weight, name, weight))
@@ -117,7 +125,7 @@ class Operator:
         It is given up by `bury`, sooner or later.
         """
         unburied = [one for one in self.lost if not self._buried(one)]
-        if unburied or not self.guard.may_lose(name):
+        if unburied or self.cluster[name].destroyed or not self.guard.may_lose(name):
             return False
         self.lost[name] = None
         machine = self.cluster[name]
@@ -127,12 +135,23 @@ class Operator:
             machine.cut_power()
         return True
 
+    def give_up(self, name: str) -> bool:
+        """A member is declared dead though it runs; False as for `lose`."""
+        unburied = [one for one in self.lost if not self._buried(one)]
+        if unburied or len(self.staying()) <= N or self.cluster[name].destroyed or not self.guard.may_lose(name):
+            return False
+        self.lost[name] = None
+        self._given_up.add(name)
+        self.bury(name)
+        return True
+
     def bury(self, name: str) -> None:
         """The members are told that a machine is dead, unless it has come back; another one takes its place where too few would be left.
 
         What is dead is dead: it is insisted on, though some nodes will have more to hold than they should.
         """
-        if self._buried(name) or self.cluster[name].up or self.cluster[name].node_id is None:
+        back = self.cluster[name].up and name not in self._given_up
+        if self._buried(name) or back or self.cluster[name].node_id is None:
             return
         heir = self._heirs.get(name)
         if heir is None and self.cluster[name] in members_of(self.cluster.machines.values()) and len(self.staying()) < N:
@@ -151,7 +170,7 @@ class Operator:
             while True:
                 while self.busy:  # noqa: ASYNC110  time is what passes
                     await trio.sleep(AGAIN_S)
-                for name in [name for name in self.lost if self.cluster[name].up and not self._buried(name)]:
+                for name in [name for name in self.lost if self.cluster[name].up and not self._buried(name) and name not in self._given_up]:
                     del self.lost[name]  # it came back before anybody was told that it is dead
                 left = [name for name in self.lost if not self._buried(name)]
                 if not left:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -53,6 +54,14 @@ class End:
         self.other: End | None = None
 
 
+class Works(NamedTuple):
+    """By what a node works: one placement, or that which goes, that which comes, and the step that it does on the way (core/change.py)."""
+
+    old: Placement
+    new: Placement | None = None
+    step: Step = Step.NONE
+
+
 class PlaneNode:
     """One process: a data plane and its outbox over an engine, which can outlive it."""
 
@@ -86,6 +95,9 @@ class PlaneNode:
         made.hello_done = True
         made.peer = peer
         return made
+
+    def suspects(self, other: PlaneNode) -> bool:
+        return self.plane.suspects(other.node_id)
 
     def count(self, name: str) -> int:
         """One of the plane's counters."""
@@ -127,20 +139,25 @@ class Planes:
         were = tuple(range(nodes) if before is None else before)
         self.old, self.new = placements(tuple(self.hosts), were, None if after is None else tuple(after), partitions, replicas)
         self.ring = ring_over(self.old, self.node_ids)
-        self._in_force: dict[Step, tuple[InForce, list[str], list[str]]] = {}
+        self._in_force: dict[tuple[bytes, bytes, Step], tuple[InForce, list[str], list[str]]] = {}
         self.ends: dict[Connection, End] = {}
         self.between: dict[tuple[int, int], End] = {}  # by the node it is at and the node it leads to
 
     # Who is there -----------------------------------------------------------------------------------------------------------------
 
+    def works_by(self, number: int) -> Works:
+        """The placement that a node works by; during a change that which goes and that which comes, and the step that it does."""
+        return Works(self.old, self.new, self.steps[number])
+
     def introduce(self, node: PlaneNode) -> None:
         """Tells a node by which placements to work at its step."""
-        step = self.steps[node.number]
-        if step not in self._in_force:
-            known = in_force(self.old, self.new, step)
+        old, new, step = self.works_by(node.number)
+        works = (old.digest, b"" if new is None else new.digest, step)
+        if works not in self._in_force:
+            known = in_force(old, new, step)
             numbers = [self.node_ids.index(node_id) for node_id in known.node_ids]
-            self._in_force[step] = known, [self.hosts[number] for number in numbers], [f"node {number}" for number in numbers]
-        node.plane.set_placement(*self._in_force[step])
+            self._in_force[works] = known, [self.hosts[number] for number in numbers], [f"node {number}" for number in numbers]
+        node.plane.set_placement(*self._in_force[works])
         node.plane.set_buckets(self.buckets)
 
     def link(self, one: int, two: int) -> None:

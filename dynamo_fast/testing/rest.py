@@ -37,6 +37,18 @@ def strays(cluster: Cluster, given_up: Collection[str] = ()) -> list[str]:
     return [name for name, held in holding(cluster, given_up).items() if any(name not in homes[partition] for partition in held)]
 
 
+def company(cluster: Cluster) -> list[Violation]:
+    """No member is connected to one that has departed and is gone, or was declared dead."""
+    found = []
+    for machine in members_of(cluster.machines.values()):
+        node = machine.node
+        if node is not None and node.cluster.view is not None:
+            for node_id in sorted(node.peers.up.keys() & node.cluster.view.dead):
+                text = f"{machine.name} is connected to {node_id.hex()}, which has departed"
+                found.append(Violation("membership changes come to an end", b"", text))
+    return found
+
+
 def in_doubt(cluster: Cluster) -> list[str]:
     """The homes that do not count for strict reads, since they may have lost something."""
     return [
@@ -62,7 +74,7 @@ def ownership(cluster: Cluster, replicas: int, given_up: Collection[str] = ()) -
     machines = list(cluster.machines.values())
     view = newest_view(machines)
     departed = {one.name for one in machines if view is not None and one.node_id in view.departed}
-    members = {one.name for one in members_of(machines)}
-    return checkers.wrong_homes(names_of_homes(cluster), members, departed, replicas) + checkers.strays(
-        names_of_homes(cluster), holding(cluster, given_up)
-    )
+    members = {one.name: view.members[one.node_id] for one in members_of(machines) if view is not None and one.node_id is not None}
+    homes = names_of_homes(cluster)
+    found = checkers.wrong_homes(homes, members, departed, replicas) + checkers.strays(homes, holding(cluster, given_up))
+    return found + checkers.placed(homes, members, replicas)

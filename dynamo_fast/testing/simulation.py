@@ -18,8 +18,6 @@ from dynamo_fast.client.bucket import Bucket
 from dynamo_fast.client.client import Client
 from dynamo_fast.client.errors import DynamoError
 from dynamo_fast.core.options import BucketSettings
-from dynamo_fast.core.placement import Placement
-from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing import checkers, cluster, rest
 from dynamo_fast.testing.agenda import Stuck
@@ -28,14 +26,14 @@ from dynamo_fast.testing.cluster import Cluster
 from dynamo_fast.testing.faults import Faults
 from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.history import Fate, History, Write
-from dynamo_fast.testing.judgement import applied_twice, judge
-from dynamo_fast.testing.machine import Machine
+from dynamo_fast.testing.judgement import applied_twice, final_versions, judge
 from dynamo_fast.testing.members import members_of, unsettled
 from dynamo_fast.testing.operator import Operator
 from dynamo_fast.testing.rare import Rare
 from dynamo_fast.testing.swarm import Mix
-from dynamo_fast.testing.user import Probes
+from dynamo_fast.testing.user import Probes, key_of
 from dynamo_fast.testing.verdict import Verdict
+from dynamo_fast.testing.witness import Witness
 from dynamo_fast.testing.workload import Actor, PutIds
 
 N = 3
@@ -54,14 +52,15 @@ class Simulation:
         self.mix, self.cluster = mix, cluster
         self.history, self.probes, self.put_ids = History(), Probes(), PutIds()
         self.guard = Guard((max(w, dw), dw) for w, dw in mix.habits.writes)
-        self.operator = Operator(cluster, self.guard, random.Random(f"{mix.seed} operator"))
+        self.operator = Operator(cluster, self.guard, random.Random(f"{mix.seed} operator"), mix.least, mix.shared_hosts)
         self.faults = Faults(cluster, self.guard, random.Random(f"{mix.seed} faults"), mix.kinds, mix.fault_every_s, mix.fault_lasts_s,
                              self.operator)  # fmt: skip
         self.rare = cluster.rare = Rare(mix.seed)
         self.violations: list[Violation] = []
+        self._listed: list[bytes] = []  # by a client, once all has come to rest
+        self.witness = Witness(cluster, self.guard, self.operator.lost, self.probes, self.violations)
         self.history.forgets = "limits.grace_s" in mix.settings
-        if mix.habits.last_write_wins:
-            self.history.last_write_wins.add(b"key0")
+        self.history.last_write_wins.update(map(key_of, range(mix.habits.last_write_wins)))
 
     async def run(self) -> None:
         mix, cluster = self.mix, self.cluster
@@ -71,7 +70,7 @@ class Simulation:
                 self.put_ids.note(client)
             if self.history.last_write_wins:
                 await clients[0].cluster.set_bucket(LAST_WRITE_WINS, BucketSettings(reconcile="last-write-wins"))
-            cluster.on_removal = self._removed
+            cluster.on_removal = self.witness.removed
             actors = [self._actor(number, clients[number % mix.clients]) for number in range(mix.actors)]
             for _ in range(mix.rounds):
                 if await self._round(actors):
@@ -143,35 +142,6 @@ class Simulation:
         self.probes.hit("outlived the others")
         await cluster.clock.moment(self.faults.heal)
 
-    def _removed(self, machine: Machine, store_key: bytes, record: bytes) -> None:
-        """A hint may go when its owner has it on disk (one that is too old to wait goes elsewhere, and destroyed disks have nothing); what
-        had been a home's copy when W of the homes have it there."""
-        parts, node = decode_record(record), machine.node
-        if node is None or node.cluster.hint_placement is None or machine.name in self.operator.lost:
-            return
-        partition = machine.engine.forest.place(store_key[:16])[0]
-        placements = node.cluster.unretired
-        if not parts.owed and any(machine.node_id in homes_in(placement, partition) for placement in placements):
-            return  # a home that forgets a delete
-        newest_ms = max((one.timestamp_ms for one in Siblings(parts.packed).siblings), default=0)
-        if parts.owed and newest_ms < machine.wall_ms() - 1000 * machine.config.limits.hint_age_max_s:
-            return
-        placement = node.cluster.hint_placement
-        names = {one.node_id: name for name, one in self.cluster.machines.items()}
-        homes = [names[node_id] for node_id in homes_in(placement, partition)]
-        if parts.owed and parts.placement_number == placement.number & 0xFFFF:
-            homes = [name for slot, name in enumerate(homes) if parts.owed >> slot & 1]
-        whole = [name for name in homes if name not in self.guard.destroyed]
-        on_disk = {name: self.cluster[name].engine.on_disk(store_key) for name in whole}
-        held = {name: None if one is None else decode_record(one).packed for name, one in on_disk.items()}
-        if parts.owed:
-            self.violations += checkers.hint_gone_early(parts.key, parts.packed, held)
-            self.probes.hit("hints removed")
-        else:
-            copies = min(machine.config.requests.w, len(homes)) - (len(homes) - len(whole))
-            self.violations += checkers.copy_gone_early(parts.key, parts.packed, held, copies)
-            self.probes.hit("copies parted with")
-
     # Rest ---------------------------------------------------------------------------------------------------------------------------
 
     async def _settle(self) -> bool:
@@ -197,8 +167,10 @@ class Simulation:
         """Returns when all homes of all keys should hold the same, on disk."""
         cluster, operator = self.cluster, self.operator
         with trio.move_on_after(RECOVERY_S):
-            while rest.strays(cluster, operator.lost) or rest.diverged_trees(cluster) or rest.in_doubt(cluster):  # noqa: ASYNC110
+            while (rest.strays(cluster, operator.lost) or rest.diverged_trees(cluster) or rest.in_doubt(cluster)  # noqa: ASYNC110
+                   or rest.company(cluster)):  # fmt: skip
                 await trio.sleep(LOOK_S)
+        self.violations += rest.company(cluster)
         if hints := rest.strays(cluster, operator.lost):
             self.violations.append(Violation("convergence", b"", f"{RECOVERY_S:g} s after healing hints are left on {hints}"))
         if in_doubt := rest.in_doubt(cluster):
@@ -207,6 +179,9 @@ class Simulation:
         self.violations += rest.ownership(cluster, N, operator.lost)
         for key, bucket in self._keys(judge).items():
             await self._read_everywhere(key, bucket)
+        self._listed = await self._list(judge)
+        if self.history.last_write_wins:
+            self._listed += await self._list(judge.bucket(LAST_WRITE_WINS))
         await trio.sleep(1)  # repairs come after the answers
         with trio.move_on_after(RECOVERY_S):
             # A repair that crosses the forgetting of a delete brings it back to a home, and it is forgotten anew.
@@ -221,7 +196,7 @@ class Simulation:
 
     async def _read_everywhere(self, key: bytes, bucket: Bucket) -> None:
         """From one home, which mends a copy that has rotted (nobody has looked at it yet), then from all."""
-        for r in (1, N):
+        for r in (1, min(N, self.cluster.placement().replicas)):
             for attempt in range(3):
                 try:
                     await bucket.get(key, r=r)
@@ -231,10 +206,19 @@ class Simulation:
                         self.violations.append(Violation("recovery", key, f"after healing {key!r} cannot be read with R={r}: {error}"))
                 await trio.sleep(1)
 
+    async def _list(self, bucket: Bucket) -> list[bytes]:
+        """All keys of a bucket."""
+        try:
+            return [key async for key in bucket.keys()]  # noqa: SIM118  not a dict
+        except DynamoError as error:
+            self.violations.append(Violation("recovery", b"", f"after healing keys cannot be listed: {error}"))
+            return self.history.keys_written()
+
     # Judgement ----------------------------------------------------------------------------------------------------------------------
 
     def _judge(self) -> None:
         copies = {key: self._copies(key) for key in self.history.keys_written()}
+        self.violations += checkers.listed_wrongly(self._listed, final_versions(self.history, copies))
         lossless = self.guard.lossless
         self.violations += judge(self.history, self.cluster.dots, self._dots_of, copies, n=N, lossless=lossless, regular=lossless,
                                  deadline_s=self.mix.habits.deadline_s)  # fmt: skip
@@ -268,11 +252,6 @@ def lasting(cluster: Cluster) -> list[str]:
     placements = [placement for node in nodes for placement in node.cluster.unretired]
     members = [one for one in members_of(cluster.machines.values()) if one.up]
     return [one.name for one in members if all(one.node_id in placement.node_ids for placement in placements)]
-
-
-def homes_in(placement: Placement, partition: int) -> list[bytes]:
-    """The ids of a partition's homes in a placement, in the order of their slots."""
-    return [placement.node_ids[node] for node in placement.table[partition][: placement.replicas]]
 
 
 def simulate(mix: Mix, watch: Callable[[Cluster], None] = lambda cluster: None) -> Verdict:

@@ -18,6 +18,10 @@ from dynamo_fast.testing.history import Fate, History, Read, Write, writes_in
 CONTEXTS_HELD = 4  # of each key, the latest
 
 
+def key_of(number: int) -> bytes:
+    return b"key%d" % number
+
+
 @dataclass(frozen=True)
 class Habits:
     """How users behave; probabilities are of each step."""
@@ -36,7 +40,8 @@ class Habits:
     value_bytes: int = 20
     pause_s: float = 0.03
     deadline_s: float = 0.5
-    last_write_wins: bool = False
+    last_write_wins: int = 0  # so many keys, from the first on, have their conflicts settled by the clock
+    stray_context: float = 0.0  # of writes, by mistake with the context of another key
 
 
 @dataclass
@@ -71,7 +76,7 @@ class User:
         self._known: dict[bytes, list[Held]] = {}  # by key, the latest last
 
     def key(self) -> bytes:
-        return b"key%d" % self.chance.randrange(self.habits.keys)
+        return key_of(self.chance.randrange(self.habits.keys))
 
     def begin_write(self, key: bytes, now_s: float, *, tombstone: bool = False) -> tuple[Write, bytes, int]:
         """A put or delete with a context that this user holds, or without: the write, its context, and the W that it asks for."""
@@ -82,11 +87,19 @@ class User:
         held = chance.choice(known) if chance.random() < habits.old_context else known[-1]
         if chance.random() < habits.blind and not tombstone:
             held = NOTHING_HELD
+        stray = self._context_of_another(key) if chance.random() < habits.stray_context else b""
+        if stray:
+            held = Held(stray)
         write = self.history.write(
             self.name, key, held.seen, held.clocked | held.dotted, w=max(w, dw), dw=dw, strict=strict, now_s=now_s, tombstone=tombstone,
         )  # fmt: skip
-        write.clocked = held.clocked
+        write.clocked, write.stray = held.clocked, bool(stray)
         return write, held.context, w
+
+    def _context_of_another(self, key: bytes) -> bytes:
+        """A context that this user holds of another key; nothing if it has none."""
+        contexts = [held[-1].context for other, held in self._known.items() if other != key]
+        return self.chance.choice(contexts) if contexts else b""
 
     def acknowledged(self, write: Write, context: bytes) -> None:
         """The put was answered with this context."""

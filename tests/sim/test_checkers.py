@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from dynamo_fast.core.change import Step
+from dynamo_fast.core.membership import NodeEntry
 from dynamo_fast.core.siblings import Siblings
+from dynamo_fast.storage.schema import decode_record, encode_record
 from dynamo_fast.testing import checkers
 from dynamo_fast.testing.history import Cart, Fate, History, Version, Write, value_of, write_of, writes_in
 
@@ -127,7 +130,37 @@ def test_what_is_shown_twice_is_strange() -> None:
 @pytest.mark.parametrize(("copies", "on_disk", "enough"), [(3, 1, True), (2, 1, True), (1, 1, False), (3, 0, False)])
 def test_an_acknowledged_put_has_its_copies(copies: int, on_disk: int, enough: bool) -> None:
     write = written(History(), w=2, dw=1)
-    assert (checkers.copies_missing(write, copies, on_disk) == []) is enough
+    assert (checkers.copies_missing(write, copies, on_disk, 3) == []) is enough
+
+
+def test_where_there_are_fewer_homes_than_copies_are_wanted_all_of_them_are() -> None:
+    write = written(History(), w=3, dw=3)
+    assert checkers.copies_missing(write, 2, 2, 2) == []
+    assert checkers.copies_missing(write, 2, 1, 2) != []
+
+
+def test_a_context_is_of_one_key() -> None:
+    history = History()
+    write = written(history)
+    write.stray = True
+    assert [one.key for one in checkers.strays_accepted(history)] == [KEY]
+    write.fate = Fate.NOT_APPLIED
+    assert checkers.strays_accepted(history) == []
+
+
+def test_only_a_home_can_tell_that_there_is_nothing() -> None:
+    read = History().read("actor", KEY)
+    assert checkers.nothing_said(read, {"a": True, "b": True, "c": False}) == []
+    assert [one.promise for one in checkers.nothing_said(read, {"a": True, "b": True, "c": True})] == ["honest answers"]
+
+
+def test_a_listing_shows_each_living_key_once() -> None:
+    history = History()
+    one, gone = written(history), written(history, key=b"gone", tombstone=True)
+    final = {KEY: [version(one)], b"gone": [version(gone)]}
+    assert checkers.listed_wrongly([KEY], final) == []
+    told = [found.text.partition(" ")[2] for found in checkers.listed_wrongly([b"gone", b"gone"], final)]
+    assert told == ["is listed, and was deleted, or never written", "is not listed", "is listed twice"]
 
 
 @pytest.mark.parametrize(("dots", "twice"), [
@@ -195,6 +228,15 @@ def test_a_session_reads_its_writes_and_never_goes_back() -> None:
     assert checkers.broken_sessions(history) == []
 
 
+def test_a_session_may_forget_what_nobody_acknowledged_once_deletes_are_forgotten() -> None:
+    history = History()
+    shown(history, written(history, fate=Fate.UNKNOWN), began_s=1.0, session=True)
+    shown(history, began_s=2.0, session=True)
+    assert len(checkers.broken_sessions(history)) == 1
+    history.forgets = True
+    assert checkers.broken_sessions(history) == []
+
+
 def test_a_hint_goes_when_its_owner_has_all_of_it_on_disk() -> None:
     hint = Siblings().put(b"one", node=bytes(16))
     other = Siblings().put(b"other", node=b"o" * 16)
@@ -202,6 +244,52 @@ def test_a_hint_goes_when_its_owner_has_all_of_it_on_disk() -> None:
     assert checkers.hint_gone_early(KEY, hint.packed, held) == []
     found = checkers.hint_gone_early(KEY, hint.packed, {"a": None, "b": other.packed})
     assert [one.promise for one in found] == ["hints reach their owners"] * 2
+
+
+def test_a_delete_is_forgotten_when_nobody_holds_what_it_replaced() -> None:
+    value = Siblings().put(b"one", node=bytes(16))
+    delete = value.put(b"", node=bytes(16), context=value.clock, tombstone=True)
+    assert checkers.forgotten_early("a", KEY, delete.packed, {"b": None, "c": delete.packed}) == []
+    found = checkers.forgotten_early("a", KEY, delete.packed, {"b": None, "c": value.packed})
+    assert [one.text.rpartition(", and ")[2] for one in found] == ["c holds something that it has replaced"]
+
+
+def test_what_was_confirmed_is_not_kept() -> None:
+    packed = Siblings().put(b"one", node=bytes(16)).packed
+    record = encode_record(KEY, packed, owed=0b110, placement_number=7)
+    hash_ = decode_record(record).hash
+    assert checkers.still_owed("a", None, hash_, 0b010, 7) == []
+    assert checkers.still_owed("a", record, hash_, 0b001, 7) == []
+    assert checkers.still_owed("a", record, hash_ ^ 1, 0b010, 7) == []  # another version by now
+    assert [one.promise for one in checkers.still_owed("a", record, hash_, 0b010, 7)] == ["hints reach their owners"]
+    assert checkers.still_owed("a", record, hash_, 0b001, 8) != []  # it counts in another placement still, and all homes are owed
+
+
+def test_who_says_that_it_has_brought_everything_has_it() -> None:
+    packed, other = (Siblings().put(value, node=value.ljust(16)).packed for value in (b"one", b"other"))
+    assert checkers.brought_short("a", "b", {b"1": packed}, {b"1": Siblings(packed).merge(Siblings(other)).packed}) == []
+    assert len(checkers.brought_short("a", "b", {b"1": packed, b"2": packed}, {b"1": None, b"2": other})) == 2
+
+
+def test_a_step_waits_for_all_and_nobody_listens_to_the_dead() -> None:
+    assert checkers.hasty("a", Step.SYNCED, {"b": Step.DOUBLE, "c": Step.SYNCED}, {"b": []}) == []
+    found = checkers.hasty("a", Step.SYNCED, {"b": Step.KNOWN, "c": Step.SYNCED}, {"c": ["z"]})
+    told = [one.text.rpartition(", and ")[2] for one in found]
+    assert told == ["b has not told of the one before", "c still listens to z, which is dead"]
+
+
+@pytest.mark.parametrize(("homes", "weights", "hosts", "told"), [
+    ([["a", "b"], ["c", "d"]], {}, {}, []),
+    ([["a", "b"], ["a", "b"]], {}, {}, ["a with a weight of 100 is home of 2 partitions"]),
+    ([["a", "b"], ["a", "c"]], {"a": 200}, {"d": "c"}, []),  # weights do not decide alone
+    ([["a", "b"], ["c", "d"]], {}, {"b": "a"}, ["the homes a, b of partition 0 are in 1 machines"]),
+])  # fmt: skip
+def test_partitions_are_spread_by_machines_and_weights(homes, weights, hosts, told: list[str]) -> None:
+    members = {
+        name: NodeEntry(id=name.encode() * 16, address=name, host=hosts.get(name, name), weight=weights.get(name, 100)) for name in "abcd"
+    }
+    assert list(dict.fromkeys(one.text.partition(", ")[0] if "weight" in one.text else one.text.partition(", and")[0]
+                              for one in checkers.placed(homes, members, 2)))[:1] == told  # fmt: skip
 
 
 def test_a_copy_goes_when_enough_homes_have_all_of_it_on_disk() -> None:

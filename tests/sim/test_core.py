@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import pytest
 
+from dynamo_fast.core.change import Step, step_to_do
 from dynamo_fast.testing import sim
 from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.core import clients
-from dynamo_fast.testing.core.change import Change
+from dynamo_fast.testing.core.change import Succession
 from dynamo_fast.testing.core.clients import Client
 from dynamo_fast.testing.core.repair import Repair
 from dynamo_fast.testing.core.simulation import simulate
@@ -22,6 +23,7 @@ from dynamo_fast.testing.core.swarm import CoreMix, draw
 from dynamo_fast.testing.core.world import World
 from dynamo_fast.testing.faults import CLOCK, DISK, NETWORK, PROCESS
 from dynamo_fast.testing.guard import Guard
+from dynamo_fast.testing.planes import PlaneNode
 from dynamo_fast.testing.user import User
 from dynamo_fast.testing.verdict import Verdict
 from dynamo_fast.wire.data_messages import encode_get
@@ -50,7 +52,8 @@ def test_the_seeds_reach_what_is_rare() -> None:
     wanted = {kind.__name__.replace("_", " ") for kind in (*NETWORK, *PROCESS, *DISK, *CLOCK)}
     wanted |= {"stale reads", "siblings shown", "siblings resolved", "writes applied by two coordinators", "read_repairs", "hints_taken",
                "hints removed", "entries merged", "merges refused by a disk", "partitions trusted again", "acknowledged puts counted",
-               "damaged_records", "retries", "forwards", "suspicions", "peers_given_up", "gets_hedged", "changes of members over",
+               "damaged_records", "retries", "forwards", "suspicions", "peers_given_up", "gets_hedged", "partitions brought",
+               "acknowledged puts counted between placements", "many in one step", "gets of nothing at all", "put answered BAD_CONTEXT",
                "copies parted with", "put answered QUORUM_FAILED", "put answered DEADLINE", "put answered NOT_ENOUGH_REPLICAS",
                "put answered READ_ONLY"}  # fmt: skip
     assert {name for name in wanted if not reached[name]} == set()
@@ -62,8 +65,8 @@ def promises_broken(seeds: int, change: Callable[[CoreMix], CoreMix]) -> set[str
 
 def calm(mix: CoreMix, **habits: object) -> CoreMix:
     """Nothing but wrong clocks, which must not matter, so that what is found is what was planted."""
-    changed = dataclasses.replace(mix.habits, last_write_wins=False, **habits)  # type: ignore[arg-type]
-    return dataclasses.replace(mix, kinds=("clock_jump",), rounds=1, round_s=0.3, habits=changed)
+    changed = dataclasses.replace(mix.habits, last_write_wins=0, stray_context=0.0, **habits)  # type: ignore[arg-type]
+    return dataclasses.replace(mix, kinds=("clock_jump",), rounds=1, round_s=0.3, habits=changed, members=0)
 
 
 def test_nothing_is_found_where_all_is_calm() -> None:
@@ -94,7 +97,7 @@ def test_a_put_that_asks_for_less_than_it_says_is_found_at_its_answer(monkeypatc
 
 def test_strict_reads_of_one_home_are_found_to_be_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "encode_get", lambda key, **options: encode_get(key, **(options | {"r": 1})))
-    assert promises_broken(5, lambda mix: calm(mix, writes=((2, 0),), reads=(2,), strict=1.0, keys=1)) == {"strict reads are regular"}
+    assert promises_broken(15, lambda mix: calm(mix, writes=((2, 0),), reads=(2,), strict=1.0, keys=1)) == {"strict reads are regular"}
 
 
 def test_reads_that_forget_their_session_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,30 +120,52 @@ def test_homes_that_never_compare_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert "recovery" in promises_broken(3, forgetful)
 
 
-@pytest.mark.parametrize(("kinds", "change", "promise"), [
-    (("kill",), None, "hints reach their owners"),
-    (("clock_jump",), ((0, 1, 2), (3, 4, 5)), "membership changes lose nothing"),
+@pytest.mark.parametrize(("kinds", "members", "promise"), [
+    (("kill",), 0, "hints reach their owners"), (("many_in_one_step",), 3, "membership changes lose nothing"),
 ])  # fmt: skip
-def test_what_goes_before_others_have_it_is_found(monkeypatch: pytest.MonkeyPatch, kinds, change, promise: str) -> None:
+def test_what_goes_before_others_have_it_is_found(monkeypatch: pytest.MonkeyPatch, kinds, members, promise: str) -> None:
     """The sender is told of everything at once, and what was sent is lost."""
     monkeypatch.setattr(Repair, "push", lambda repair, source, target, entries, told: told(entries, [0] * len(entries)))
 
     def hasty(mix: CoreMix) -> CoreMix:
         mix = dataclasses.replace(calm(mix, writes=((2, 0),), strict=0.0, keys=300), kinds=kinds, fault_every_s=0.05, repair_every_s=0.01)
-        return dataclasses.replace(mix, change=change, nodes=6, shared_hosts=False)
+        return dataclasses.replace(mix, members=members, nodes=6, shared_hosts=False)
 
     assert promise in promises_broken(2, hasty)
 
 
+def moving(mix: CoreMix) -> CoreMix:
+    """Members change, and nothing else happens."""
+    mix = calm(mix, writes=((2, 0),), reads=(2,), strict=1.0, blind=0.0, read=0.6, keys=300)
+    return dataclasses.replace(mix, kinds=("many_in_one_step",), fault_every_s=0.2, round_s=1.0, members=3, nodes=6, shared_hosts=False,
+                               repair_every_s=0.0, look_s=0.01, way_s=0.01, least=3)  # fmt: skip
+
+
 def test_members_that_bring_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strict reads go to them as to any home, and miss what they never fetched."""
-    monkeypatch.setattr(Change, "_bring", lambda change, machine: True)
-
-    def moving(mix: CoreMix) -> CoreMix:
-        mix = calm(mix, writes=((2, 0),), reads=(2,), strict=1.0, blind=0.0, read=0.6, keys=300)
-        return dataclasses.replace(mix, round_s=1.0, nodes=6, change=((0, 1, 2), (3, 4, 5)), shared_hosts=False, repair_every_s=0.0)
-
+    monkeypatch.setattr(Succession, "_bring", lambda succession, machine, member: True)
     assert "strict reads are regular" in promises_broken(3, moving)
+
+
+def test_members_that_say_that_they_have_brought_what_they_have_not_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynamo_fast.testing.core.change.gains", lambda old, new, node_id: {})
+    found = [one for seed in range(3) for one in simulate(moving(draw(seed))).violations]
+    assert any("has told that it holds what" in one.text for one in found)
+
+
+def test_a_step_that_does_not_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hasty(*given: object) -> Step:
+        step = step_to_do(*given)  # type: ignore[arg-type]
+        return Step.SYNCED if step == Step.DOUBLE else step
+
+    monkeypatch.setattr("dynamo_fast.testing.core.member.step_to_do", hasty)
+    found = [one for seed in range(3) for one in simulate(moving(draw(seed))).violations]
+    assert any("has not told of the one before" in one.text for one in found)
+
+
+def test_who_goes_on_suspecting_somebody_who_is_well_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlaneNode, "suspects", lambda node, other: True)
+    assert promises_broken(1, lambda mix: calm(mix, writes=((2, 0),), keys=8)) == {"recovery"}
 
 
 def test_a_bug_of_any_kind_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:

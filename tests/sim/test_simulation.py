@@ -61,7 +61,7 @@ def test_without_its_guard_the_rig_finds_losses(monkeypatch: pytest.MonkeyPatch)
     found = []
     for seed in range(5):
         mix = dataclasses.replace(draw(seed), kinds=("wiped_disk",), fault_every_s=0.2, round_s=1.0)
-        habits = dataclasses.replace(mix.habits, writes=((1, 1),), blind=0.2, keys=8, last_write_wins=False)
+        habits = dataclasses.replace(mix.habits, writes=((1, 1),), blind=0.2, keys=8, last_write_wins=0)
         found += simulate(dataclasses.replace(mix, habits=habits)).violations
     assert "no lost write" in {one.promise for one in found}
 
@@ -79,7 +79,7 @@ def test_acknowledging_before_the_disk_has_it_is_found(monkeypatch: pytest.Monke
     found = []
     for seed in range(5):
         mix = dataclasses.replace(draw(seed), kinds=("power_cut",), fault_every_s=0.1, fault_lasts_s=0.2, round_s=1.0)
-        habits = dataclasses.replace(mix.habits, writes=((2, 2),), keys=8, last_write_wins=False)
+        habits = dataclasses.replace(mix.habits, writes=((2, 2),), keys=8, last_write_wins=0)
         found += simulate(dataclasses.replace(mix, habits=habits)).violations
     assert "no lost write" in {one.promise for one in found}
 

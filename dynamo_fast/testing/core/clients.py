@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
 from dynamo_fast.testing.core.network import Pipe
 from dynamo_fast.testing.core.world import Wire, World
@@ -27,14 +29,24 @@ TO_A_HOME = 0.85  # of the attempts
 SAME_AGAIN = 0.7  # of the attempts after one whose fate is unknown
 
 
-class Request:
-    """One put or get until its user knows what became of it. `open`: by request id, the node that has not answered."""
+class Watcher(Protocol):
+    """Who looks at what nodes say at the moment at which they say it."""
 
-    __slots__ = ("attempts", "doubt", "encode", "end_s", "key", "node", "open", "over", "record", "told", "tried", "type")
+    def holding(self, read: Read) -> dict[str, int]: ...
+    def found_nothing(self, read: Read, held: dict[str, int]) -> None: ...
+    def answered(self, write: Write, number: int) -> None: ...
+
+
+class Request:
+    """One put or get until its user knows what became of it. `open`: by request id, the node that has not answered; `held`: what a watcher
+    has seen before a get."""
+
+    __slots__ = ("attempts", "doubt", "encode", "end_s", "held", "key", "node", "open", "over", "record", "told", "tried", "type")
 
     def __init__(self, record: Write | Read, type: MessageType, end_s: float, encode: Callable[[int], bytes]) -> None:
         self.record, self.type, self.end_s, self.encode = record, type, end_s, encode
         self.open: dict[int, int] = {}
+        self.held: dict[str, int] = {}
         self.tried: set[int] = set()
         self.attempts = 0
         self.node: int | None = None  # where the next attempt has to go
@@ -53,7 +65,7 @@ class Door:
         self.end = end
         name = world.names[number]
         self.end.pipe = Pipe(world.network, name, client.host, self._back)
-        self.end.told = client.answering if client.on_answer else None
+        self.end.told = partial(client.answering, number) if client.watcher else None
         self._pipe = self.end.pipe.back = Pipe(world.network, client.host, name, self._there)
         self._pipe.back = self.end.pipe
         self._cutter = FrameCutter()
@@ -90,10 +102,10 @@ class Client(User):
 
     def __init__(
         self, world: World, name: str, host: str, history: History, habits: Habits, probes: Probes, chance: random.Random, *,
-        twice: float = 0.0, shared_ids: float = 0.0, on_answer: Callable[[Write, Frame], None] | None = None,
+        twice: float = 0.0, shared_ids: float = 0.0, watcher: Watcher | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name, history, habits, world.dots, probes, chance)
-        self.world, self.host, self.twice, self.shared_ids, self.on_answer = world, host, twice, shared_ids, on_answer
+        self.world, self.host, self.twice, self.shared_ids, self.watcher = world, host, twice, shared_ids, watcher
         self.request: Request | None = None
         self.idle = True
         self._end_s = 0.0
@@ -135,14 +147,19 @@ class Client(User):
 
         self._begin(Request(write, MessageType.PUT, self.world.clock.now + self.habits.deadline_s, encode))
 
-    def get(self, read: Read) -> None:
+    def get(self, read: Read, *, at: int | None = None) -> None:
+        """`at`: the node to be asked first; None: any."""
         bucket = self._bucket(read.key)
         seen = self.session.context(bucket, read.key) if read.session else b""
 
         def encode(deadline_ms: int) -> bytes:
             return encode_get(read.key, bucket=bucket, session_context=seen, r=read.r, strict=read.strict, deadline_ms=deadline_ms)
 
-        self._begin(Request(read, MessageType.GET, self.world.clock.now + self.habits.deadline_s, encode))
+        request = Request(read, MessageType.GET, self.world.clock.now + self.habits.deadline_s, encode)
+        request.node = at
+        if self.watcher is not None:
+            request.held = self.watcher.holding(read)
+        self._begin(request)
 
     def _bucket(self, key: bytes) -> bytes:
         return self.world.bucket_of(key, self.history.last_write_wins)
@@ -202,12 +219,16 @@ class Client(User):
 
     # Answers --------------------------------------------------------------------------------------------------------------------------
 
-    def answering(self, frame: Frame) -> None:
+    def answering(self, number: int, frame: Frame) -> None:
         """A node says this to us now, whenever it arrives."""
-        request = self.request
-        if request is not None and frame.request_id in request.open and isinstance(request.record, Write) and frame.status == Status.OK:
-            assert self.on_answer is not None
-            self.on_answer(request.record, frame)
+        request, watcher = self.request, self.watcher
+        if request is None or watcher is None or frame.request_id not in request.open:
+            return
+        if isinstance(request.record, Read):
+            if outcome_of(frame.status) is Outcome.OK and decode_get_reply(frame.body) == (b"", []):
+                watcher.found_nothing(request.record, request.held)
+        elif frame.status == Status.OK:
+            watcher.answered(request.record, number)
 
     def heard(self, frame: Frame) -> None:
         request = self.request

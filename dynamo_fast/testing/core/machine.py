@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dynamo_fast.node.exchange import Trust
+from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing.planes import End, PlaneNode, new_engine
 from dynamo_fast.testing.reactor import TICK_S
 from dynamo_fast.testing.state import State
@@ -59,7 +60,10 @@ class Machine:
     # Its process ----------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """A new process on whatever the disk holds; nothing if there is one, but that one that drains has a successor."""
+        """A new process on whatever the disk holds; nothing if there is one, but that one that drains has a successor. What was destroyed
+        stays so."""
+        if self.destroyed:
+            return
         if self.state in (State.RUNNING, State.FROZEN):
             self._succeeded = self._draining
             return
@@ -182,6 +186,17 @@ class Machine:
         self.suspect()
         self._gone(State.DARK)
 
+    def destroy(self) -> None:
+        """The machine is gone for good, with all that it held, and nobody is told."""
+        self.cut_power()
+        self.engine.replace_disk({})
+        self.destroyed = True
+
+    def retire(self) -> None:
+        """Its node has found out that it was declared dead, and serves nothing any more."""
+        self.kill()
+        self.destroyed = True
+
     def _gone(self, state: State) -> None:
         if self.state in (State.RUNNING, State.FROZEN):
             self.errors += self.node.errors
@@ -224,12 +239,14 @@ class Machine:
 
     def snapshot(self) -> object:
         """All that the disk holds, as a backup."""
-        return self.engine.surviving(self.engine.written_to)
+        return self.engine.surviving(self.engine.written_to), self.world.members[self.number].known.copy()
 
     def restore(self, backup: object) -> None:
         """The disk of a machine that is off holds what a backup held; its node finds out that others have seen it start more often."""
-        assert isinstance(backup, dict), "a backup is what `snapshot` has made"
-        self.engine.replace_disk(backup)
+        assert isinstance(backup, tuple), "a backup is what `snapshot` has made"
+        records, known = backup
+        self.engine.replace_disk(records)
+        self.world.members[self.number].known = known.copy()
         self.suspect()
 
     def wipe(self) -> None:
@@ -254,6 +271,11 @@ class Machine:
         """The store keys of what it holds as a home."""
         world, forest = self.world, self.engine.forest
         return [key for key, _ in self.engine.scan(*ALL) if self.number in world.ring.homes_of(forest.place(key[:16])[0])]
+
+    def packed_on_disk(self, store_key: bytes) -> bytes | None:
+        """What the worst loss of power would leave of a record, as replicas exchange it."""
+        record = self.engine.on_disk(store_key)
+        return None if record is None else decode_record(record).packed
 
     def scrub(self) -> None:
         """The trees are told of every record that cannot be read any more."""

@@ -13,8 +13,11 @@ from typing import NamedTuple
 from dynamo_fast.node.keys import partition_range
 from dynamo_fast.storage.engine import StorageError
 from dynamo_fast.storage.schema import RecordParts, decode_record
+from dynamo_fast.testing import checkers
+from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.core.machine import Machine
 from dynamo_fast.testing.core.world import World
+from dynamo_fast.testing.guard import Guard
 from dynamo_fast.testing.planes import in_slots
 from dynamo_fast.testing.user import Probes
 from dynamo_fast.wire.status import Status
@@ -33,10 +36,12 @@ Told = Callable[[list[Entry], list[int]], None]  # what was sent, and how each f
 
 
 class Repair:
-    """`every_s`: between two things that it does, in the mean; 0: nothing until `everything`."""
+    """`every_s`: between two things that it does, in the mean; 0: nothing until `everything`. `way_s`: what the way from one node to
+    another takes, in the mean."""
 
-    def __init__(self, world: World, chance: random.Random, probes: Probes, every_s: float) -> None:
-        self.world, self.chance, self.probes, self.every_s = world, chance, probes, every_s
+    def __init__(self, world: World, guard: Guard, chance: random.Random, probes: Probes, every_s: float, way_s: float) -> None:
+        self.world, self.guard, self.chance, self.probes, self.every_s, self.way_s = world, guard, chance, probes, every_s, way_s
+        self.violations: list[Violation] = []
         self._partitions = world.partitions
 
     def begin(self, until_s: float) -> None:
@@ -58,7 +63,7 @@ class Repair:
 
     def everything(self) -> None:
         """All hints go home, and all homes compare."""
-        for machine in self.world.by_number:
+        for machine in self.world.living:
             self.hints_home(machine)
             for other in self.world.by_number[: machine.number]:
                 self.exchange(machine, other)
@@ -93,12 +98,33 @@ class Repair:
                     if status == Status.OK:
                         slot = ring.homes_of(machine.engine.forest.place(entry.store_key[:16])[0]).index(home)
                         confirmed.append((entry.store_key, entry.parts.hash, 1 << slot))
+                before = [machine.engine.get(store_key) for store_key, _, _ in confirmed]
                 try:
                     self.probes.hit("hints settled", machine.node.plane.settle_hints(confirmed, placement.number))
                 except StorageError:
                     self.probes.hit("hints could not be settled")
+                    return
+                for (store_key, hash, slots), was in zip(confirmed, before, strict=True):
+                    if world.hint_placement(machine.number)[0] is placement:
+                        record = machine.engine.get(store_key)
+                        self.violations += checkers.still_owed(machine.name, record, hash, slots, placement.number)
+                    self._check_cleared(machine, store_key, was)
 
             self.push(machine, world.by_number[home], entries, settle)
+
+    def _check_cleared(self, machine: Machine, store_key: bytes, before: bytes | None) -> None:
+        """A keeper has noted what was confirmed: whomever it does not keep a hint for any more has it on disk."""
+        after = machine.engine.get(store_key)
+        if before is None or before == after:
+            return
+        placement, ring = self.world.hint_placement(machine.number)
+        was, now = decode_record(before), None if after is None else decode_record(after)
+        kept = was.owed if was.placement_number == placement.number & 0xFFFF else (1 << placement.replicas) - 1
+        cleared = kept & ~(0 if now is None else now.owed)
+        names = [self.world.names[home] for home in in_slots(ring, machine.engine.forest.place(store_key[:16])[0], cleared)]
+        excused = self.guard.darkened | self.guard.destroyed
+        held = {name: self.world.machines[name].packed_on_disk(store_key) for name in names if name not in excused}
+        self.violations += checkers.hint_gone_early(was.key, was.packed, held)
 
     # Exchanges ------------------------------------------------------------------------------------------------------------------------
 
@@ -173,4 +199,4 @@ class Repair:
         world.clock.after(self._delay_s(), arrive)
 
     def _delay_s(self) -> float:
-        return self.chance.expovariate(1.0) * 0.002
+        return self.chance.expovariate(1.0) * self.way_s

@@ -13,14 +13,16 @@ from typing import Any
 
 from dynamo_fast.core.change import Step
 from dynamo_fast.core.in_force import ring_over
+from dynamo_fast.core.membership import Birth, History, NodeEntry, make_record
 from dynamo_fast.core.options import BucketSettings
 from dynamo_fast.core.placement import Placement
 from dynamo_fast.core.ring import Ring
 from dynamo_fast.testing.agenda import Agenda
 from dynamo_fast.testing.core.machine import Machine
+from dynamo_fast.testing.core.member import Known, Member, Tables
 from dynamo_fast.testing.core.network import Network, Pipe
 from dynamo_fast.testing.dots import DotRegistry
-from dynamo_fast.testing.planes import START_US, WALL_MS, End, PlaneNode, Planes, cut_short
+from dynamo_fast.testing.planes import MAC_KEY, START_US, WALL_MS, End, PlaneNode, Planes, Works, cut_short
 from dynamo_fast.testing.state import State
 from dynamo_fast.testing.trace import Trace
 from dynamo_fast.wire.connection import Connection
@@ -53,12 +55,16 @@ class World(Planes):
         self.seed, self.pass_s = seed, pass_s
         self.clock, self.trace, self.dots = Agenda(), Trace(), DotRegistry()
         self.network = Network(self.clock, self.trace, random.Random(f"{seed} network"))
+        self.on_members: Callable[[], None] = lambda: None  # called when a node knows something else of the members than before
         self.totals: dict[str, int] = {}  # counters of the processes that have ended
         self._dialling: set[tuple[int, int]] = set()
         self._ends_made = 0
-        self.told = list(self.steps)  # by node, the last step of a change of members that it has told of
-        self.new_ring = self.ring if self.new is None else ring_over(self.new, self.node_ids)
         self.names = [chr(ord("a") + number) for number in range(nodes)]
+        self._rings = {self.old.digest: self.ring}
+        self.placement = self.old  # by which reads go, as the node that has come furthest knows it
+        first = Known(self._birth(), (self.old,))
+        tables: Tables = {self.old.digest: self.old}
+        self.members = [Member(node_id, first.copy(), tables) for node_id in self.node_ids]
         self.machines = {name: Machine(self, number, name) for number, name in enumerate(self.names)}
         self.by_number = list(self.machines.values())
         self.nodes = [PlaneNode(self, number, machine.engine, 0) for number, machine in enumerate(self.by_number)]
@@ -76,7 +82,8 @@ class World(Planes):
     def open(self, node: PlaneNode) -> None:
         """A process begins, and looks for the others."""
         self.nodes[node.number] = node
-        self.steps[node.number] = self.told[node.number]
+        self.members[node.number].start()
+        self.on_members()
         self.introduce(node)
         for other in range(len(self.nodes)):
             if other != node.number:
@@ -103,11 +110,16 @@ class World(Planes):
 
     def heal_now(self) -> None:
         self.network.heal()
-        for machine in self.by_number:
+        for machine in self.living:
             machine.die_in_pass = machine.fail_next_sync = None
             machine.empty_disk()
             machine.thaw()
             machine.start()
+
+    @property
+    def living(self) -> list[Machine]:
+        """All but the machines that are gone for good."""
+        return [one for one in self.by_number if not one.destroyed]
 
     # Connections ----------------------------------------------------------------------------------------------------------------------
 
@@ -123,12 +135,16 @@ class World(Planes):
         machines = [self.by_number[number] for number in pair]
         if any(one.state in (State.STOPPED, State.DARK) for one in machines):
             return  # a process that begins looks for the others
+        for one, two in (pair, pair[::-1]):
+            if all(machine.up for machine in machines) and self.node_ids[two] in self.members[one].view.dead:
+                self.by_number[two].retire()
+                return
         if not all(one.up for one in machines) or not self.network.connects(*(one.name for one in machines)):
             self.dial_soon(*pair)
             return
         for one, two in (pair, pair[::-1]):
             if (one, two) in self.between:
-                self.lose(self.between[one, two], "there is a newer connection")
+                self._drop(self.between[one, two], "there is a newer connection")
         self.look_at_the_clock()
         self.link(*pair)
         for one, two in (pair, pair[::-1]):
@@ -166,14 +182,16 @@ class World(Planes):
             self.by_number[end.number].hear_end(end, "connection reset by peer")
 
     def lose(self, end: End, reason: str) -> None:
+        if end.connection in self.ends:
+            self._drop(end, reason)
+            if end.other is not None:
+                self.dial_soon(end.number, end.other.number)
+
+    def _drop(self, end: End, reason: str) -> None:
         assert isinstance(end, Wire)
-        if end.connection not in self.ends:
-            return
         end.pipe.over = True
         self.look_at_the_clock()
         super().lose(end, reason)
-        if end.other is not None:
-            self.dial_soon(end.number, end.other.number)
 
     def reset(self, number: int, chance: random.Random) -> bool:
         """Some of a node's connections break at both ends."""
@@ -214,27 +232,63 @@ class World(Planes):
 
     def linked(self) -> bool:
         """Whether all nodes that run are connected to each other."""
-        running = [one.number for one in self.by_number if one.up]
-        return len(running) == len(self.by_number) and all((a, b) in self.between for a in running for b in running if a != b)
+        running = [one.number for one in self.living if one.up]
+        return len(running) == len(self.living) and all((a, b) in self.between for a in running for b in running if a != b)
 
-    # Placements -----------------------------------------------------------------------------------------------------------------------
+    def expel(self, number: int, other: int) -> None:
+        """A node ends its connection to another one, if there is any: that one was declared dead."""
+        end = self.between.get((number, other))
+        if end is not None:
+            end.pipe.send(None)
+            del self.ends[end.connection]
+            end.connection.close("it was declared dead")
+            self._closed(end)
+            self.collect(self.nodes[number])
 
-    def settle(self, placement: Placement, ring: Ring) -> None:
-        """A change of members is over."""
-        self.old, self.new, self.ring, self.new_ring = placement, None, ring, ring
-        self._in_force.clear()
-        self.steps = [Step.NONE] * len(self.nodes)
-        self.told = list(self.steps)
+    # Members and placements -----------------------------------------------------------------------------------------------------------
+
+    def _birth(self) -> History:
+        """What every node knows from the beginning."""
+        members = [self.entry(self.names[self.node_ids.index(node_id)]) for node_id in self.old.node_ids]
+        birth = Birth(cluster_id=self.cluster_id, mac_key=MAC_KEY, partitions=self.partitions, replicas=self.defaults.n, members=members,
+                      placement_algorithm=self.old.record.algorithm, placement_digest=self.old.digest)  # fmt: skip
+        return History([make_record(birth, author=members[0].id, time=WALL_MS)])
+
+    def node_id(self, name: str) -> bytes:
+        return self.node_ids[self.names.index(name)]
+
+    def entry(self, name: str) -> NodeEntry:
+        """How a node presents itself."""
+        number = self.names.index(name)
+        return NodeEntry(id=self.node_ids[number], address=f"{name}:7400", host=self.hosts[number])
+
+    def works_by(self, number: int) -> Works:
+        return self.members[number].works
+
+    def work_by(self, number: int) -> None:
+        """A node works by something else from now on."""
+        old, new, step = self.members[number].works
+        reads = new if new is not None and step >= Step.SWITCHED else old
+        if reads.number > self.placement.number:
+            self.placement, self.ring = reads, self.ring_of(reads)
+        self.introduce(self.nodes[number])
+
+    def ring_of(self, placement: Placement) -> Ring:
+        """Over all nodes that there ever are."""
+        if placement.digest not in self._rings:
+            self._rings[placement.digest] = ring_over(placement, self.node_ids)
+        return self._rings[placement.digest]
 
     def is_home(self, number: int, partition: int) -> bool:
-        """In any placement that is not over."""
-        return number in self.ring.homes_of(partition) or number in self.new_ring.homes_of(partition)
+        """In any placement that the node works by."""
+        old, new, _ = self.members[number].works
+        return number in self.ring_of(old).homes_of(partition) or (new is not None and number in self.ring_of(new).homes_of(partition))
 
     def hint_placement(self, number: int) -> tuple[Placement, Ring]:
         """The placement in which that node counts the slots of hints."""
-        if self.new is None or self.steps[number] < Step.SWITCHED:
-            return self.old, self.ring
-        return self.new, self.new_ring
+        old, new, step = self.members[number].works
+        placement = old if new is None or step < Step.SWITCHED else new
+        return placement, self.ring_of(placement)
 
     # What it holds ----------------------------------------------------------------------------------------------------------------------
 
