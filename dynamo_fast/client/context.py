@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 HEADER_BYTES, ENTRY_BYTES, MAC_BYTES = 40, 40, 8
 SESSION_KEYS_MAX = 100_000  # keys a session remembers; the ones least recently used are forgotten
-SEEN_MAX = 8  # contexts remembered per key, none covering another; normally one
+DOTS_MAX = 1024  # single events remembered per key, of puts beside siblings that no get has shown since; then the oldest are forgotten
 
 _FLAGS_AND_COUNT = struct.Struct("<xBH").unpack_from
 _ENTRIES = struct.Struct("<24sQ8x").iter_unpack
@@ -45,17 +45,6 @@ def seen_in(context: bytes) -> Seen:
     return Seen(dict(_ENTRIES(context[HEADER_BYTES:end])), _DOT(context, end) if with_dot else None)
 
 
-def covers(newer: bytes, older: bytes) -> bool:
-    """Whether everything seen in `older` was seen in `newer` too."""
-    if newer == older or not older:
-        return True
-    now, before = seen_in(newer), seen_in(older)
-    return (before.dot is None or now.has(*before.dot)) and all(
-        now.clock.get(actor, 0) >= counter or (now.clock.get(actor, 0) == counter - 1 and now.has(actor, counter))
-        for actor, counter in before.clock.items()
-    )
-
-
 def wrote_alone(before: bytes, after: bytes) -> bool:
     """Whether a put with context `before`, answered with `after`, met nobody: exactly its own event came to be in between."""
     was, now = seen_in(before), seen_in(after)
@@ -67,6 +56,43 @@ def wrote_alone(before: bytes, after: bytes) -> bool:
     return events == 1
 
 
+class Known:
+    """All that was seen of one key: events, of each actor all up to one, and single ones besides, the oldest first. `latest`: the last
+    context that brought anything new."""
+
+    __slots__ = ("clock", "dots", "latest")
+
+    def __init__(self) -> None:
+        self.latest = b""
+        self.clock: dict[bytes, int] = {}
+        self.dots: dict[tuple[bytes, int], None] = {}
+
+    def add(self, context: bytes) -> None:
+        seen = seen_in(context)
+        if not self.latest or not self.known_in(seen):
+            self.latest = context
+        for actor, counter in seen.clock.items():
+            self.clock[actor] = max(counter, self.clock.get(actor, 0))
+        if seen.dot is not None:
+            self.dots[seen.dot] = None
+        self.dots = {dot: None for dot in self.dots if self.clock.get(dot[0], 0) < dot[1]}
+        while len(self.dots) > DOTS_MAX:
+            del self.dots[next(iter(self.dots))]
+
+    def known_in(self, seen: Seen) -> bool:
+        """Whether those events were known already."""
+        dot_known = seen.dot is None or seen.dot in self.dots or self.clock.get(seen.dot[0], 0) >= seen.dot[1]
+        return dot_known and all(self.clock.get(actor, 0) >= counter for actor, counter in seen.clock.items())
+
+    def covered_by(self, context: bytes) -> bool:
+        """Whether everything that is known here was seen in that context too."""
+        now = seen_in(context)
+        return all(now.has(*dot) for dot in self.dots) and all(
+            now.clock.get(actor, 0) >= counter or (now.clock.get(actor, 0) == counter - 1 and now.has(actor, counter))
+            for actor, counter in self.clock.items()
+        )
+
+
 class Session:
     """What one user of the store has seen, key by key: makes reads monotonic and shows the user its own writes.
 
@@ -76,29 +102,26 @@ class Session:
 
     def __init__(self, keys_max: int = SESSION_KEYS_MAX) -> None:
         self._keys_max = keys_max
-        self._seen: OrderedDict[tuple[bytes, bytes], list[bytes]] = OrderedDict()
+        self._known: OrderedDict[tuple[bytes, bytes], Known] = OrderedDict()
 
     def saw(self, bucket: bytes, key: bytes, context: bytes) -> None:
-        """Remembers a context that an answer brought, in place of the ones it covers."""
+        """Remembers a context that an answer brought."""
         if not context:
             return
-        seen = self._seen.get((bucket, key))
-        if seen is None:
-            self._seen[bucket, key] = [context]
-            if len(self._seen) > self._keys_max:
-                self._seen.popitem(last=False)
-            return
-        self._seen.move_to_end((bucket, key))
-        if any(covers(old, context) for old in seen):
-            return
-        seen[:] = [old for old in seen if not covers(context, old)][-(SEEN_MAX - 1) :]
-        seen.append(context)
+        known = self._known.get((bucket, key))
+        if known is None:
+            known = self._known[bucket, key] = Known()
+            if len(self._known) > self._keys_max:
+                self._known.popitem(last=False)
+        self._known.move_to_end((bucket, key))
+        known.add(context)
 
     def context(self, bucket: bytes, key: bytes) -> bytes:
         """The latest context seen for the key, which a node is asked to cover; empty when the key was not seen."""
-        seen = self._seen.get((bucket, key))
-        return seen[-1] if seen else b""
+        known = self._known.get((bucket, key))
+        return b"" if known is None else known.latest
 
     def satisfied_by(self, bucket: bytes, key: bytes, context: bytes) -> bool:
         """Whether an answer with this context covers all the session saw of the key."""
-        return all(covers(context, old) for old in self._seen.get((bucket, key), ()))
+        known = self._known.get((bucket, key))
+        return known is None or known.covered_by(context)
