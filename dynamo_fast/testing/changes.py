@@ -138,6 +138,8 @@ def scrap(faults: Faults) -> bool:
     return True
 
 
+PEACEFUL = {one.__name__ for one in (join, leave, replace, weight, another_zone, several_at_once, many_in_one_step, change_of_mind,
+                                     second_thoughts)}  # fmt: skip  # nobody is away, and nothing is lost
 MEMBERS: tuple[Callable[[Faults], bool], ...] = (
     join, leave, replace, weight, another_zone, several_at_once, many_in_one_step, change_of_mind, second_thoughts, lost_member,
     given_up_alive, lost_newcomer, scrap,

@@ -114,6 +114,17 @@ def dishonest_refusals(history: History, applied: Callable[[Write], bool]) -> li
     ]
 
 
+def unanswered(history: History) -> list[Violation]:
+    """Nobody is away, and nothing is wrong but contexts of other keys: every put is acknowledged, and every get answered."""
+    requests: list[Write | Read] = [*(one for one in history.writes if not one.stray), *history.reads]
+    return [
+        Violation("always writable", one.key, f"{type(one).__name__.lower()} {one.number} of {one.key!r} by {one.actor} is"
+                  f" {one.fate.value}, and nobody was away")
+        for one in requests
+        if one.fate is not Fate.OK
+    ]  # fmt: skip
+
+
 def strays_accepted(history: History) -> list[Violation]:
     """A context is of one key: with that of another one, which says nothing of what its writer has seen here, nothing is written."""
     return [

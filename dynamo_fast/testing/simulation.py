@@ -122,7 +122,7 @@ class Simulation:
                 for other in (*core, "survivor"):
                     cluster.network.cut(name, other)
         await trio.sleep(OUTLIVE_S)
-        habits = replace(self.mix.habits, blind=0.0, old_context=0.0, deadline_s=5.0, strict=0.0)
+        habits = replace(self.mix.habits, blind=0.0, old_context=0.0, stray_context=0.0, deadline_s=5.0, strict=0.0)
         if any(one.node is not None and one.node.cluster.change is not None for one in map(cluster.__getitem__, core)):
             self.probes.hit("outlived the others in the middle of a change")
         async with cluster.connect(*core, host="survivor") as client:

@@ -102,7 +102,11 @@ class Witness:
         return machine.engine.scan(*partition_range(partition, self.cluster.partitions), SCAN_MAX)
 
     def _begins(self, machine: Machine, node: Node, old: Placement, new: Placement, step: Step) -> None:
-        """All that it has to wait for, and that run, have told of the step before, and listen to nobody any more who is dead."""
+        """All that it has to wait for, and that run, have told of the step before, and listen to nobody any more who is dead. What it has
+        told of itself already it has begun before."""
+        own = node.cluster.progress.get(node.cluster.node_id)
+        if own is not None and own.placement == new.digest and own.step >= step:
+            return
         view, names = node.cluster.view, {one.node_id: one.name for one in self.cluster.machines.values()}
         assert view is not None
         told, listening = {}, {}

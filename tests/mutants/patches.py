@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-# What data planes are made of, which is all that the core tier runs: the rest it cannot see.
-OF_DATA_PLANES = re.compile(r"_ext/.*|dynamo_fast/(core|node|wire)/.*\.(pyx|pxd)")
+# What data planes are made of, and what decides who the members are, which is all that the core tier runs: the rest it cannot see.
+OF_DATA_PLANES = re.compile(r"_ext/.*|dynamo_fast/(core|node|wire)/.*\.(pyx|pxd)|dynamo_fast/core/.*\.py")
 PROMISE = re.compile(r"^# (.+\.) Breaks promise (\d+)\.$")
 SEEN_BY = "# Seen by: "
 

@@ -139,6 +139,16 @@ def test_where_there_are_fewer_homes_than_copies_are_wanted_all_of_them_are() ->
     assert checkers.copies_missing(write, 2, 1, 2) != []
 
 
+def test_where_nobody_is_away_everything_is_answered() -> None:
+    history = History()
+    write = written(history)
+    written(history, fate=Fate.NOT_APPLIED).stray = True
+    shown(history, write)
+    assert checkers.unanswered(history) == []
+    write.fate = history.reads[0].fate = Fate.UNKNOWN
+    assert [one.text.split()[0] for one in checkers.unanswered(history)] == ["write", "read"]
+
+
 def test_a_context_is_of_one_key() -> None:
     history = History()
     write = written(history)

@@ -53,7 +53,8 @@ def test_the_seeds_reach_what_is_rare() -> None:
     wanted |= {"stale reads", "siblings shown", "siblings resolved", "writes applied by two coordinators", "read_repairs", "hints_taken",
                "hints removed", "entries merged", "merges refused by a disk", "partitions trusted again", "acknowledged puts counted",
                "damaged_records", "retries", "forwards", "suspicions", "peers_given_up", "gets_hedged", "partitions brought",
-               "acknowledged puts counted between placements", "many in one step", "gets of nothing at all", "put answered BAD_CONTEXT",
+               "acknowledged puts counted between placements", "many in one step",
+               "seeds in which all is answered", "gets of nothing at all", "put answered BAD_CONTEXT",
                "copies parted with", "put answered QUORUM_FAILED", "put answered DEADLINE", "put answered NOT_ENOUGH_REPLICAS",
                "put answered READ_ONLY"}  # fmt: skip
     assert {name for name in wanted if not reached[name]} == set()

@@ -107,7 +107,7 @@ class Succession:
     def _check_begun(self, machine: Machine, member: Member) -> None:
         """Whoever looks at it from outside: all that it has to wait for have told of the step before, and nobody listens to the dead."""
         world, (old, new, step) = self.world, member.works
-        if new is None or step < Step.DOUBLE:
+        if new is None or step < Step.DOUBLE or member.told_of(new) >= step:
             return
         dead, needed = member.view.dead, needed_for(old, new, member.view)
         told, listening = {}, {}

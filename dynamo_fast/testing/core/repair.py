@@ -98,6 +98,8 @@ class Repair:
                     if status == Status.OK:
                         slot = ring.homes_of(machine.engine.forest.place(entry.store_key[:16])[0]).index(home)
                         confirmed.append((entry.store_key, entry.parts.hash, 1 << slot))
+                if world.hint_placement(machine.number)[0] is not placement:
+                    self.probes.hit("hints confirmed in another placement", len(confirmed))
                 before = [machine.engine.get(store_key) for store_key, _, _ in confirmed]
                 try:
                     self.probes.hit("hints settled", machine.node.plane.settle_hints(confirmed, placement.number))

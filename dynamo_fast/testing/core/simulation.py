@@ -17,6 +17,7 @@ from dynamo_fast.node.config import RequestsSection
 from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing import checkers
 from dynamo_fast.testing.agenda import Stuck
+from dynamo_fast.testing.changes import PEACEFUL
 from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.core.change import Succession
 from dynamo_fast.testing.core.clients import GRACE_S, Client
@@ -275,6 +276,9 @@ class Simulation:
         copies = {key: self._copies(key) for key in history.keys_written()}
         self.violations += judge(history, world.dots, self._dots_of, copies, n=N, lossless=self.guard.lossless, regular=True,
                                  deadline_s=self.mix.habits.deadline_s)  # fmt: skip
+        if PEACEFUL.issuperset(self.mix.kinds):
+            self.probes.hit("seeds in which all is answered")
+            self.violations += checkers.unanswered(history)
         for machine in world.by_number:
             for error in (*machine.errors, *(machine.node.errors if machine.up else ())):
                 if not isinstance(error, ProtocolError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from dynamo_fast.testing.changes import MEMBERS
+from dynamo_fast.testing.changes import MEMBERS, PEACEFUL
 from dynamo_fast.testing.faults import CLOCK, DISK, NETWORK, PROCESS
 from dynamo_fast.testing.swarm import DESTRUCTIVE, Mix, draw_habits
 
@@ -91,7 +91,9 @@ def with_changes(mix: CoreMix) -> CoreMix:
     else:
         # Hints are on their way while the homes that they are for become others.
         others |= {*chance.sample(["kill", "isolated", "pause", "halves"], 2)}
-        habits = replace(habits, strict=chance.choice([0.0, 0.3]))
+        habits = replace(habits, strict=chance.choice([0.0, 0.3]), writes=chance.choice([habits.writes, ((1, 0),)]))
+    if chance.random() < 0.15:
+        kinds, others = kinds & PEACEFUL | {"many_in_one_step"}, set()  # and then every request is answered
     members = chance.choice([3, 3, 4, 5])
     return replace(
         mix, kinds=tuple(sorted(others | kinds)), habits=habits, members=members, nodes=members + chance.choice([2, 3, 4]),
