@@ -138,7 +138,7 @@ class Operator:
     def give_up(self, name: str) -> bool:
         """A member is declared dead though it runs; False as for `lose`."""
         unburied = [one for one in self.lost if not self._buried(one)]
-        if unburied or len(self.staying()) <= N or self.cluster[name].destroyed or not self.guard.may_lose(name):
+        if unburied or self.cluster[name].destroyed or not self.guard.may_lose(name):
             return False
         self.lost[name] = None
         self._given_up.add(name)
