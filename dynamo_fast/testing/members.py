@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dynamo_fast.core.membership import ClusterView
+from dynamo_fast.core.membership import ClusterView, NodeEntry
 from dynamo_fast.core.placement import Placement
+from dynamo_fast.node.placements import roster_of
 from dynamo_fast.testing.machine import Machine
 
 if TYPE_CHECKING:
@@ -21,6 +22,18 @@ def newest_view(machines: Iterable[Machine]) -> ClusterView | None:
     """What the longest history that a running node has says of the cluster."""
     known = [one.node.cluster.history for one in machines if one.node is not None]
     return max(known, key=len).view if known else None
+
+
+def newest_roster(machines: Iterable[Machine]) -> dict[bytes, NodeEntry]:
+    """The members as the placements have taken them in, with the weights and zones that count: of two changes of one member that came
+    into force in the order in which nodes heard of them, the history shows the later one by its time."""
+    nodes = [one.node for one in machines if one.node is not None and one.node.cluster.view is not None]
+    if not nodes:
+        return {}
+    node = max(nodes, key=lambda one: len(one.cluster.history))
+    view = node.cluster.view
+    assert view is not None
+    return dict(roster_of(view, node.succession.lineage(view).chain, node.cluster.history).members)
 
 
 def newest_placement(machines: Iterable[Machine]) -> Placement | None:

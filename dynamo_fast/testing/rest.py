@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dynamo_fast.testing import checkers
 from dynamo_fast.testing.checkers import Violation
 from dynamo_fast.testing.cluster import Cluster
-from dynamo_fast.testing.members import members_of, newest_view
+from dynamo_fast.testing.members import members_of, newest_roster, newest_view
 
 
 def well(cluster: Cluster) -> bool:
@@ -74,7 +74,8 @@ def ownership(cluster: Cluster, replicas: int, given_up: Collection[str] = ()) -
     machines = list(cluster.machines.values())
     view = newest_view(machines)
     departed = {one.name for one in machines if view is not None and one.node_id in view.departed}
-    members = {one.name: view.members[one.node_id] for one in members_of(machines) if view is not None and one.node_id is not None}
+    roster = newest_roster(machines)
+    members = {one.name: roster[one.node_id] for one in members_of(machines) if one.node_id in roster}
     homes = names_of_homes(cluster)
     found = checkers.wrong_homes(homes, members, departed, replicas) + checkers.strays(homes, holding(cluster, given_up))
     return found + checkers.placed(homes, members, replicas)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 import dynamo_fast
-from dynamo_fast.client.context import Session, covers, seen_in
+from dynamo_fast.client.context import Known, Session, seen_in
 from dynamo_fast.client.errors import DynamoError, NotApplied
 from dynamo_fast.client.results import Result
 from dynamo_fast.testing.history import Cart, Fate, History, Read, value_of, writes_in
@@ -24,6 +24,14 @@ HELD_MAX = 4  # contexts that a user keeps of a key, old ones too
 DELETED = b"0"  # what keys end with of which values are deleted
 WRITES, READS = (1, 2, 2), (1, 2, 2)  # W and R to choose from
 DEADLINE_S = 1.0
+
+
+def covers(newer: bytes, older: bytes) -> bool:
+    """Whether everything seen in `older` was seen in `newer` too."""
+    known = Known()
+    if older:
+        known.add(older)
+    return known.covered_by(newer)
 
 
 class Record:

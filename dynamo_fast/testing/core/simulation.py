@@ -14,6 +14,7 @@ from functools import partial
 from dynamo_fast.core.change import Step
 from dynamo_fast.core.siblings import Siblings
 from dynamo_fast.node.config import RequestsSection
+from dynamo_fast.node.placements import roster_of
 from dynamo_fast.storage.schema import decode_record
 from dynamo_fast.testing import checkers
 from dynamo_fast.testing.agenda import Stuck
@@ -224,7 +225,9 @@ class Simulation:
         world = self.world
         views = [world.members[machine.number].view for machine in world.living]
         departed = {world.names[world.node_ids.index(node_id)] for view in views for node_id in view.departed}
-        members = {world.names[world.node_ids.index(node_id)]: entry for node_id, entry in views[0].members.items()}
+        one = world.members[world.living[0].number]
+        roster = roster_of(one.view, one.lineage().chain, one.known.history)
+        members = {world.names[world.node_ids.index(node_id)]: entry for node_id, entry in roster.members.items()}
         homes = [[world.names[home] for home in world.ring.homes_of(partition)] for partition in range(world.partitions)]
         return checkers.wrong_homes(homes, members, departed, N) + checkers.placed(homes, members, N)
 
