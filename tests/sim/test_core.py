@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -72,6 +73,19 @@ def calm(mix: CoreMix, **habits: object) -> CoreMix:
 
 def test_nothing_is_found_where_all_is_calm() -> None:
     assert promises_broken(5, calm) == set()
+
+
+def test_what_a_slow_network_holds_back_has_arrived_before_anything_is_judged() -> None:
+    """Puts that arrive long after their users gave them up, and after all has been healed."""
+
+    def slow(world: World) -> None:
+        for user, name in itertools.product(("client0", "client1"), world.names):
+            world.network.link(user, name).delay_s = 10.0
+
+    verdict = simulate(calm(draw(0), read=0.0), slow)
+    assert verdict.violations == []
+    assert verdict.acknowledged == 0
+    assert verdict.probes["puts"] > 0
 
 
 def test_without_its_guard_the_rig_finds_losses(monkeypatch: pytest.MonkeyPatch) -> None:

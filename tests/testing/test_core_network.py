@@ -20,9 +20,12 @@ def pipe_into(network: Network, arrived: list[bytes | None]) -> Pipe:
     return Pipe(network, "a", "b", arrived.append)
 
 
-@pytest.mark.parametrize("weather", [
-    {}, {"jitter_s": 1.0}, {"stall_chance": 0.5, "stall_s": 1.0}, {"bytes_per_s": 10.0}, {"fragments": True},
+any_weather = pytest.mark.parametrize("weather", [
+    {}, {"jitter_s": 1.0}, {"delay_s": 3.0}, {"stall_chance": 0.5, "stall_s": 1.0}, {"bytes_per_s": 10.0}, {"fragments": True},
 ])  # fmt: skip
+
+
+@any_weather
 def test_bytes_arrive_in_order_in_any_weather(network: Network, weather: dict[str, object]) -> None:
     arrived: list[bytes | None] = []
     pipe = pipe_into(network, arrived)
@@ -49,6 +52,30 @@ def test_what_is_behind_a_cut_waits_and_goes_on_in_order(network: Network) -> No
     pipe.send(b"3")
     network.clock.run(2)
     assert arrived == [b"1", b"2", b"3"]
+
+
+@any_weather
+def test_when_the_last_of_all_arrives_is_known_in_any_weather(network: Network, weather: dict[str, object]) -> None:
+    arrived: list[bytes | None] = []
+    pipe = pipe_into(network, arrived)
+    pipe.link.__dict__.update(weather)
+    for _ in range(20):
+        pipe.send(b"in bad weather")
+    network.heal()
+    pipe.send(b"and behind it")
+    network.clock.run(network.latest_s)
+    assert b"".join(data for data in arrived if data is not None) == 20 * b"in bad weather" + b"and behind it"
+
+
+def test_when_the_last_of_what_was_behind_a_cut_arrives_is_known_when_it_is_over(network: Network) -> None:
+    arrived: list[bytes | None] = []
+    pipe = pipe_into(network, arrived)
+    pipe.link.cut = True
+    pipe.send(b"1")
+    network.clock.run(1)
+    network.heal()
+    network.clock.run(network.latest_s)
+    assert arrived == [b"1"]
 
 
 def test_what_is_under_way_is_lost_with_the_connection(network: Network) -> None:

@@ -57,6 +57,11 @@ class Machine:
     def up(self) -> bool:
         return self.state is State.RUNNING
 
+    @property
+    def well(self) -> bool:
+        """Whether its process runs and is not about to end: it neither drains nor is it to restart because an fsync failed."""
+        return self.up and not self._draining and not self.engine.failed_fsync
+
     # Its process ----------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -42,7 +42,7 @@ class Pipe:
         if data is not None and (link.stall_chance or link.bytes_per_s or link.corrupt_chance or link.fragments):
             self._send_badly(data, arrives_s)
             return
-        self._last_s = arrives_s if arrives_s > self._last_s else self._last_s
+        self._line_up(arrives_s)
         clock.at(self._last_s, self._arrive, data)
 
     def _send_badly(self, data: bytes, arrives_s: float) -> None:
@@ -56,10 +56,16 @@ class Pipe:
         if link.corrupt_chance and chance.random() < link.corrupt_chance:
             place = chance.randrange(len(data))
             data = data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
-        self._last_s = max(arrives_s, self._last_s)
-        network.latest_s = max(network.latest_s, self._last_s)
+        self._line_up(arrives_s)
         for piece in fragments(data, chance) if link.fragments else [data]:
             clock.at(self._last_s, self._arrive, piece)
+
+    def _line_up(self, arrives_s: float) -> None:
+        """What is sent now arrives then, or behind what was sent before."""
+        if arrives_s > self._last_s:
+            self._last_s = arrives_s
+            if arrives_s > self.network.latest_s:
+                self.network.latest_s = arrives_s
 
     def _arrive(self, data: bytes | None) -> None:
         if self.over:
@@ -87,7 +93,7 @@ class Network:
     def __init__(self, clock: Agenda, trace: Trace, chance: random.Random) -> None:
         self.clock, self.trace, self.chance = clock, trace, chance
         self.chunks = 0  # delivered
-        self.latest_s = 0.0  # when the last of what was sent in bad weather arrives
+        self.latest_s = 0.0  # when the last of all that was sent arrives, but for what is behind a cut
         self.stuck: dict[Pipe, None] = {}
         self.on_chunk: Callable[[Pipe, bytes], None] | None = None  # sees everything that arrives
         self._links: dict[tuple[str, str], Link] = {}
@@ -113,7 +119,9 @@ class Network:
         """Cuts were mended: what waited goes on, pipe by pipe."""
         stuck, self.stuck = self.stuck, {}
         for pipe in stuck:
-            self.clock.after(self.chance.random() * REPEAT_S, pipe.go_on)
+            goes_on_s = self.clock.now + self.chance.random() * REPEAT_S
+            self.latest_s = max(self.latest_s, goes_on_s)
+            self.clock.at(goes_on_s, pipe.go_on)
 
     def heal(self) -> None:
         """All links have good weather again."""

@@ -197,9 +197,9 @@ class Simulation:
         """Everybody is connected, nothing is owed, and the homes agree; then all keys are read."""
         world, clock = self.world, self.world.clock
         self._until(self.operator.bury_all, "not all that are lost are known to be dead")
-        self._until(world.linked, "not all nodes are connected")
-        # What is under way for long has arrived, and what was asked is over.
-        clock.run(max(clock.now, world.network.latest_s) + self.mix.habits.deadline_s + GRACE_S)
+        # Faults have stopped when the last that bad weather held back has arrived; what that began is over after a deadline.
+        clock.run(max(clock.now, world.network.latest_s))
+        self._until(lambda: world.quiet(self.mix.habits.deadline_s + GRACE_S), "not all nodes are connected, or they never fall silent")
         if self.succession is not None:
             self._until(self.succession.over, "the changes of members have not come to an end")
             self.violations += self._misplaced()

@@ -231,9 +231,13 @@ class World(Planes):
             self.dial_soon(end.number, end.other.number)
 
     def linked(self) -> bool:
-        """Whether all nodes that run are connected to each other."""
-        running = [one.number for one in self.living if one.up]
-        return len(running) == len(self.living) and all((a, b) in self.between for a in running for b in running if a != b)
+        """Whether all nodes that are not lost run, will go on running, and are connected to each other."""
+        numbers = [one.number for one in self.living]
+        return all(one.well for one in self.living) and all((a, b) in self.between for a in numbers for b in numbers if a != b)
+
+    def quiet(self, for_s: float) -> bool:
+        """Whether all nodes are connected, and for so long nobody has heard anything that was sent to him."""
+        return self.clock.now >= self.network.latest_s + for_s and self.linked()
 
     def expel(self, number: int, other: int) -> None:
         """A node ends its connection to another one, if there is any: that one was declared dead."""
