@@ -5,7 +5,8 @@ the suspicion at once. While it lasts, and only while somebody wants something o
 with growing pauses; after `final_ms` of silence the connection is of no use to anybody.
 
 INVARIANT: only our own running time counts. Whoever calls says with each look for how long it has itself been running since the
-last one, and looks only after it has read what had arrived. So a stall of our own loop convicts nobody.
+last one, and looks only after it has read what had arrived. So a stall of our own loop convicts nobody. And of that time only what passed
+between two looks at both of which an answer was owed: what was asked just before a look has not been waited for since the one before.
 """
 
 cimport cython
@@ -21,12 +22,14 @@ cdef void suspicion_begin(Suspicion *suspicion, uint64_t frames, uint64_t answer
     suspicion.heard = frames
     suspicion.silent_ms = suspicion.probe_at_ms = 0
     suspicion.backoff_ms = BACKOFF_FIRST_MS
-    suspicion.suspected = False
+    suspicion.suspected = suspicion.owing = False
 
 
 cdef int suspicion_look(Suspicion *suspicion, uint64_t frames, uint64_t answers, int64_t step_ms, int64_t suspect_ms,
                         int64_t final_ms) noexcept nogil:
     """We have been running for `step_ms` since the last look; `frames` frames have come by now, `answers` of them answers."""
+    cdef bint owed = suspicion.owing
+    suspicion.owing = suspicion.asked > answers
     if frames != suspicion.heard:
         suspicion.heard = frames
         suspicion.silent_ms = 0
@@ -34,6 +37,8 @@ cdef int suspicion_look(Suspicion *suspicion, uint64_t frames, uint64_t answers,
         return SUSPICION_NONE
     if suspicion.asked <= answers:
         suspicion.silent_ms = 0
+        return SUSPICION_NONE
+    if not owed:
         return SUSPICION_NONE
     suspicion.silent_ms += step_ms
     if suspicion.suspected:
@@ -46,12 +51,19 @@ cdef int suspicion_look(Suspicion *suspicion, uint64_t frames, uint64_t answers,
     return SUSPICION_RAISED
 
 
+cdef void suspicion_forgive(Suspicion *suspicion, uint64_t answers) noexcept nogil:
+    """What was asked and has not been answered never will be: of all that is owed from now on nothing has been waited for yet."""
+    suspicion.asked = answers
+    suspicion.silent_ms = 0
+    suspicion.owing = False
+
+
 cdef bint suspicion_trusts(Suspicion *suspicion, uint64_t frames) noexcept nogil:
     """May the peer be asked for something? A suspect that has been heard of since the last look is none any more."""
     if suspicion.suspected and frames != suspicion.heard:
         suspicion.heard = frames
         suspicion.silent_ms = 0
-        suspicion.suspected = False
+        suspicion.suspected = suspicion.owing = False
     return not suspicion.suspected
 
 

@@ -16,6 +16,7 @@ from dynamo_fast.core.suspicion cimport (
     SUSPICION_FINAL,
     SUSPICION_RAISED,
     suspicion_begin,
+    suspicion_forgive,
     suspicion_look,
     suspicion_probes,
     suspicion_trusts,
@@ -86,5 +87,5 @@ cdef class FailureDetector:
         """What this pass asked was never sent: nobody owes an answer to it."""
         cdef Peer peer
         for peer in self.peers.values():
-            peer.suspicion.asked = peer.connection.answers
+            suspicion_forgive(&peer.suspicion, peer.connection.answers)
         return 0

@@ -71,3 +71,14 @@ def test_a_stall_of_our_own_convicts_nobody() -> None:
     cluster.run()
     cluster.pass_time(5000)  # one pass that comes five seconds late
     assert cluster.nodes[0].count("suspicions") == 0
+
+
+def test_what_was_asked_a_moment_ago_convicts_nobody() -> None:
+    """However long nothing had been asked before: homes of two hosts of their own are not given up for two workers of one."""
+    cluster = Planes(5, requests=RequestsSection(dw=0, suspect_ms=20), hosts=["one", "one", "two", "two", "three"])
+    coordinator = order(cluster)[0]
+    for number in range(3):
+        cluster.now_us += 1_000_000  # in which nobody had anything to do
+        cluster.put(coordinator, KEY, b"v%d" % number, w=3)
+    assert cluster.nodes[coordinator].count("suspicions") == 0
+    assert cluster.nodes[coordinator].count("substitutions") == 0
