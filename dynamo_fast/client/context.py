@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 HEADER_BYTES, ENTRY_BYTES, MAC_BYTES = 40, 40, 8
 SESSION_KEYS_MAX = 100_000  # keys a session remembers; the ones least recently used are forgotten
-DOTS_MAX = 1024  # single events remembered per key, of puts beside siblings that no get has shown since; then the oldest are forgotten
+DOTS_MAX = 1024  # single events remembered per key, of puts beside siblings that no get has shown since; of more see Known
 
 _FLAGS_AND_COUNT = struct.Struct("<xBH").unpack_from
 _ENTRIES = struct.Struct("<24sQ8x").iter_unpack
@@ -58,7 +58,11 @@ def wrote_alone(before: bytes, after: bytes) -> bool:
 
 class Known:
     """All that was seen of one key: events, of each actor all up to one, and single ones besides, the oldest first. `latest`: the last
-    context that brought anything new."""
+    context that brought anything new.
+
+    Of too many single events the oldest join the clock, and nothing is forgotten: what answers a get has a clock and no dot, and so covers
+    an event exactly if it covers all of that actor up to it.
+    """
 
     __slots__ = ("clock", "dots", "latest")
 
@@ -77,7 +81,9 @@ class Known:
             self.dots[seen.dot] = None
         self.dots = {dot: None for dot in self.dots if self.clock.get(dot[0], 0) < dot[1]}
         while len(self.dots) > DOTS_MAX:
-            del self.dots[next(iter(self.dots))]
+            actor, counter = next(iter(self.dots))
+            del self.dots[actor, counter]
+            self.clock[actor] = max(counter, self.clock.get(actor, 0))
 
     def known_in(self, seen: Seen) -> bool:
         """Whether those events were known already."""

@@ -70,3 +70,14 @@ def test_a_session_does_not_forget_what_it_saw_for_many_puts_beside_it() -> None
         session.saw(b"", b"k", made(Seen({}, (ACTORS[1], number))))
     assert not session.satisfied_by(b"", b"k", made(Seen({ACTORS[0]: 28, ACTORS[1]: 20}, None)))
     assert session.satisfied_by(b"", b"k", made(Seen({ACTORS[0]: 29, ACTORS[1]: 20}, None)))
+
+
+def test_a_session_does_not_forget_its_own_puts_for_however_many_later_ones() -> None:
+    session, many = Session(), DOTS_MAX + 10
+    session.saw(b"", b"k", made(Seen({}, (ACTORS[0], 7))))
+    for number in range(1, many + 1):
+        session.saw(b"", b"k", made(Seen({}, (ACTORS[1], 2 * number))))
+    assert len(session._known[b"", b"k"].dots) <= DOTS_MAX
+    assert not session.satisfied_by(b"", b"k", made(Seen({ACTORS[1]: 2 * many}, None)))
+    assert not session.satisfied_by(b"", b"k", made(Seen({ACTORS[0]: 7, ACTORS[1]: 2 * many - 1}, None)))
+    assert session.satisfied_by(b"", b"k", made(Seen({ACTORS[0]: 7, ACTORS[1]: 2 * many}, None)))
