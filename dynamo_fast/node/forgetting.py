@@ -37,6 +37,7 @@ from dynamo_fast.core.placement import Placement
 from dynamo_fast.env import Env
 from dynamo_fast.node.cluster import Cluster
 from dynamo_fast.node.control import Refusal
+from dynamo_fast.node.failures import failure_of
 from dynamo_fast.node.flights import Flights
 from dynamo_fast.node.forget_scan import forgettable
 from dynamo_fast.node.interfaces import DataPlane, Engine
@@ -72,18 +73,6 @@ class NotNow(Exception):
 
 def packed(versions: Iterable[Version]) -> bytes:
     return b"".join(VERSION.pack(*version) for version in versions)
-
-
-def failure_of(group: BaseExceptionGroup[BaseException], *kinds: type[Exception]) -> BaseException:
-    """The first failure of these kinds in a group, as itself. Whatever else is in it goes before them: who is cancelled while others fail
-    is cancelled, and nothing else."""
-    failures, others = group.split(kinds)
-    if others is not None:
-        return others
-    found: BaseException = group if failures is None else failures
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 class Quiesce:
